@@ -1,0 +1,36 @@
+"""A durable checkpointer for LangGraph: `graph.compile(checkpointer=SqliteSaver("agent.db"))`."""
+
+from langgraph_durable.errors import (
+    BusyError,
+    ClosedError,
+    CorruptDataError,
+    DurableError,
+    InvalidRequestError,
+    NotADatabaseError,
+    OpenError,
+    ReadOnlyError,
+    SchemaVersionError,
+    StoreError,
+    ThreadDeletedError,
+    UnserializableError,
+)
+from langgraph_durable.saver import AsyncSqliteSaver, SqliteSaver
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncSqliteSaver",
+    "BusyError",
+    "ClosedError",
+    "CorruptDataError",
+    "DurableError",
+    "InvalidRequestError",
+    "NotADatabaseError",
+    "OpenError",
+    "ReadOnlyError",
+    "SchemaVersionError",
+    "SqliteSaver",
+    "StoreError",
+    "ThreadDeletedError",
+    "UnserializableError",
+]

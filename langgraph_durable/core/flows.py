@@ -1,0 +1,370 @@
+"""Each call of a saver, written once: a generator that asks for what it needs and never waits for it itself.
+
+What is yielded is a request, what comes back is its answer, and an error of the store is raised at the yield. Two
+loops, one that blocks and one that awaits, drive the same generator, so that `put` and `aput` cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    PendingWrite,
+)
+
+from langgraph_durable.core.codec import MANY, Codec, uncollected
+from langgraph_durable.core.memory import Memory
+from langgraph_durable.core.plan import Address, address, check_text, keep_latest, loaded, plan_put, plan_writes, where
+from langgraph_durable.core.reading import Reading
+from langgraph_durable.core.records import (
+    Batch,
+    CopyThread,
+    DeleteCheckpoints,
+    DeleteThread,
+    Found,
+    Page,
+    Query,
+    Ref,
+    Stale,
+    Stored,
+)
+from langgraph_durable.core.superstep import Ran, ran
+from langgraph_durable.errors import CorruptDataError, InvalidRequestError, StoreError
+
+T = TypeVar("T")
+
+ATTEMPTS = 8
+"""How often a call is planned anew when another process keeps taking away what the plan rests on."""
+
+
+AHEAD = 16
+"""Checkpoints of a listing that are decoded at once, at most."""
+
+
+class AwaitWrites(NamedTuple):
+    """Wait, for a bounded time, until the writes of what `ran` at this checkpoint are stored. Answer: None."""
+
+    where: Address
+    ran: Ran
+
+
+class WritesArrived(NamedTuple):
+    """Say that the writes of these tasks are stored, or are about to be, or never will be. Answer: None."""
+
+    where: Address
+    task_paths: tuple[str, ...]
+
+
+class CommitWrites(NamedTuple):
+    """Store the writes of a finished task, saying so as soon as no later batch can be stored before them.
+
+    They are in no hurry: the checkpoint that ends the superstep may take them along. Answer: as for the batch.
+    """
+
+    batch: Batch
+    arrived: WritesArrived
+
+
+class FindRuns(NamedTuple):
+    """Find the checkpoints of runs. Answer: (thread, namespace, id) of each."""
+
+    run_ids: tuple[str, ...]
+
+
+class Settle(NamedTuple):
+    """Give back the room of what was deleted. Answer: None."""
+
+
+Request: TypeAlias = Query | Batch | CommitWrites | AwaitWrites | WritesArrived | FindRuns | Settle
+Flow: TypeAlias = Generator[Request, Any, T]
+
+
+class Session(NamedTuple):
+    """How values are coded, and what is known to be stored."""
+
+    codec: Codec
+    memory: Memory
+
+
+def put(
+    session: Session, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
+) -> Flow[RunnableConfig]:
+    """Store a checkpoint; the config that leads to it."""
+    memory = session.memory
+    at = address(config)
+    if at.checkpoint_id is not None:
+        finished = ran(memory.before(at.thread_id, at.ns, at.checkpoint_id), checkpoint, metadata)
+        if finished.nodes or finished.sends:
+            yield AwaitWrites(at, finished)
+    for _ in range(ATTEMPTS):
+        space = memory.space(at.thread_id, at.ns)
+        if space is None and at.checkpoint_id is not None:
+            # Forgotten, or another saver's: without its lists to compare with, all of their names would be stored anew.
+            page = yield Query(at.thread_id, at.ns, at.checkpoint_id, limit=1)
+            if page.found:
+                reading = Reading(session.codec, page)
+                values = reading.checkpoint_tuple(page.found[0]).checkpoint["channel_values"]
+                space = reading.space(page.found[0], values)
+        epoch = space.epoch if space else memory.epoch(at.thread_id)
+        known = _known(memory, at.thread_id, epoch)
+        plan = plan_put(session.codec, space, epoch, known, config, checkpoint, metadata)
+        stored = yield from _commit(session, plan.batch)
+        if stored is not None:
+            memory.keep(at.thread_id, at.ns, plan.space(stored))
+            memory.note(at.thread_id, at.ns, plan.before)
+            return at.config(checkpoint["id"])
+    raise _contended(at.thread_id)
+
+
+def put_writes(
+    session: Session, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
+) -> Flow[None]:
+    """Store the writes of one task."""
+    memory = session.memory
+    at = address(config)
+    # An interrupted or failed node has not finished: the checkpoint that waits for it is a later run's.
+    finished = task_path and any(channel not in WRITES_IDX_MAP for channel, _ in writes)
+    arrived = WritesArrived(at, (task_path,)) if finished else None
+    try:
+        epoch = memory.epoch(at.thread_id)
+        batch = plan_writes(
+            session.codec, epoch, _known(memory, at.thread_id, epoch), config, writes, task_id, task_path
+        )
+        stored = yield from _commit(session, batch, arrived)
+        assert stored is not None
+    except GeneratorExit:
+        raise
+    except BaseException:
+        if arrived is not None:
+            yield arrived  # nobody is to wait for them
+        raise
+
+
+def get_tuple(session: Session, config: RunnableConfig) -> Flow[CheckpointTuple | None]:
+    """The checkpoint that `config` names, or the newest of its namespace."""
+    memory = session.memory
+    at = address(config)
+    space = memory.space(at.thread_id, at.ns)
+    lists = {held.ref: held for held in space.lists.values()} if space else {}
+
+    def has(thread_id: str, ns: str, epoch: int, ref: Ref) -> bool:
+        return space is not None and epoch == space.epoch and ref in lists
+
+    page: Page = yield Query(at.thread_id, at.ns, at.checkpoint_id, limit=1, has=has)
+    if not page.found:
+        return None
+    found = page.found[0]
+    known = lists if space is not None and found.epoch == space.epoch else {}
+    reading = Reading(session.codec, page, known)
+    read = reading.checkpoint_tuple(found)
+    fresh = reading.space(found, read.checkpoint["channel_values"])
+    if fresh is not None:
+        if at.checkpoint_id is None or space is None:
+            memory.keep(at.thread_id, at.ns, fresh)
+        memory.note(at.thread_id, at.ns, fresh.before)
+        paths = tuple(
+            call.task_path
+            for call in found.writes
+            if call.task_path and any(channel not in WRITES_IDX_MAP for _, channel, _ in call.entries)
+        )
+        if paths:
+            yield WritesArrived(Address(at.thread_id, at.ns, found.id), paths)
+    return read
+
+
+class Listed(NamedTuple):
+    """One page of a listing, decoded as it is walked through, and the query for the next (None at the end)."""
+
+    reading: Reading
+    found: tuple[Found, ...]
+    following: Query | None
+
+    def tuples(self, ahead: int = AHEAD) -> Iterator[CheckpointTuple]:
+        """The checkpoints, up to `ahead` of them decoded at once."""
+        # Who goes on asking gets more decoded at once: with a pause of the garbage collector after each of many long
+        # states it would walk those before it again and again. Who wants one does not pay for others.
+        start, size = 0, 1
+        while start < len(self.found):
+            made: deque[CheckpointTuple] = deque()
+            with uncollected(MANY):
+                for found in self.found[start : start + size]:
+                    try:
+                        made.append(self.reading.checkpoint_tuple(found))
+                    except CorruptDataError:
+                        if not made:
+                            raise
+                        break
+            start, size = start + len(made), min(2 * size, ahead)
+            while made:
+                yield made.popleft()
+
+
+def listing(
+    config: RunnableConfig | None,
+    filter: Mapping[str, Any] | None,
+    before: RunnableConfig | None,
+    limit: int | None,
+) -> Query | None:
+    """The query that a call of `list` means; None when it can find nothing."""
+    if limit is not None and limit < 0:
+        raise InvalidRequestError(f"limit must not be negative, and it is {limit}; None means no limit")
+    if limit == 0:
+        return None
+    thread_id = ns = checkpoint_id = None
+    if config is not None:
+        at = address(config)
+        thread_id, checkpoint_id = at.thread_id, at.checkpoint_id
+        ns = (config.get("configurable") or {}).get("checkpoint_ns")
+    cut = ((before or {}).get("configurable") or {}).get("checkpoint_id")
+    return Query(thread_id, ns, checkpoint_id, before=cut or None, where=where(filter), limit=limit)
+
+
+def list_page(session: Session, query: Query) -> Flow[Listed]:
+    """The next checkpoints of a listing."""
+    page: Page = yield query
+    left = None if query.limit is None else query.limit - len(page.found)
+    more = page.cursor is not None and left != 0
+    following = query._replace(after=page.cursor, limit=left) if more else None
+    return Listed(Reading(session.codec, page, several=True), page.found, following)
+
+
+def delete_thread(session: Session, thread_id: str) -> Flow[None]:
+    """Take everything of a thread away."""
+    check_text("the call", str(thread_id))
+    yield from _delete(session, Batch(str(thread_id), None, (), DeleteThread()))
+    yield Settle()
+
+
+def delete_for_runs(session: Session, run_ids: Sequence[str]) -> Flow[None]:
+    """Take the checkpoints of some runs away."""
+    if isinstance(run_ids, str):
+        raise InvalidRequestError(f"run_ids must be a list of run ids; did you mean [{run_ids!r}]?")
+    check_text("the call", *map(str, run_ids))
+    found: list[tuple[str, str, str]] = yield FindRuns(tuple(map(str, run_ids)))
+    by_thread: dict[str, list[tuple[str, str]]] = {}
+    for thread_id, ns, checkpoint_id in found:
+        by_thread.setdefault(thread_id, []).append((ns, checkpoint_id))
+    for thread_id, checkpoints in by_thread.items():
+        yield from _delete(session, Batch(thread_id, None, (), DeleteCheckpoints(tuple(checkpoints))))
+    if found:
+        yield Settle()
+
+
+def copy_thread(session: Session, source: str, target: str) -> Flow[None]:
+    """Copy everything of a thread to one that has nothing yet."""
+    check_text("the call", str(source), str(target))
+    yield Batch(str(source), None, (), CopyThread(str(target)))
+    session.memory.forget(str(target))
+
+
+def prune(session: Session, thread_ids: Sequence[str], strategy: str) -> Flow[None]:
+    """Thin threads out: `keep_latest` of each namespace, or `delete`."""
+    if strategy not in ("keep_latest", "delete"):
+        raise InvalidRequestError(f"strategy must be 'keep_latest' or 'delete', and it is {strategy!r}")
+    if isinstance(thread_ids, str):
+        raise InvalidRequestError(f"thread_ids must be a list of thread ids; did you mean [{thread_ids!r}]?")
+    check_text("the call", *map(str, thread_ids))
+    for thread_id in map(str, thread_ids):
+        if strategy == "delete":
+            yield from _delete(session, Batch(thread_id, None, (), DeleteThread()))
+            continue
+        gone = yield from _superfluous(session, thread_id)
+        if gone:
+            yield from _delete(session, Batch(thread_id, None, (), DeleteCheckpoints(tuple(gone))))
+    if thread_ids:
+        yield Settle()
+
+
+def delta_history(session: Session, config: RunnableConfig, channels: Sequence[str]) -> Flow[dict[str, dict[str, Any]]]:
+    """For each channel the writes of the ancestors, oldest first, back to the value that they start from (`seed`)."""
+    at = address(config)
+    collected: dict[str, list[PendingWrite]] = {channel: [] for channel in channels}
+    seeds: dict[str, Any] = {}
+    remaining = set(channels)
+    start = at.checkpoint_id
+    if channels and start is None:
+        newest: Page = yield Query(at.thread_id, at.ns, limit=1, contents="none")
+        start = newest.found[0].id if newest.found else None
+    following = start
+    passed: set[str] = set()
+    while following is not None and remaining:
+        page: Page = yield Query(at.thread_id, at.ns, following, lineage=True, contents="writes")
+        reading = Reading(session.codec, page)
+        following = page.cursor
+        for found in page.found:
+            if found.id in passed or not remaining:
+                following = None
+                break
+            passed.add(found.id)
+            if found.id == start:
+                continue
+            for write in reversed(reading.writes(found)):
+                if write[1] in remaining:
+                    collected[write[1]].append(write)
+            stored = remaining & reading.channels(found)
+            if stored:
+                whole: Page = yield Query(at.thread_id, at.ns, found.id, limit=1)
+                values = Reading(session.codec, whole).checkpoint_tuple(whole.found[0]).checkpoint["channel_values"]
+                seeds.update({channel: values[channel] for channel in stored})
+                remaining -= stored
+    return {
+        channel: {"writes": writes[::-1], **({"seed": seeds[channel]} if channel in seeds else {})}
+        for channel, writes in collected.items()
+    }
+
+
+def _commit(session: Session, batch: Batch, arrived: WritesArrived | None = None) -> Flow[Stored | None]:
+    """The outcome of a batch; None when what it rests on is gone, and has been forgotten."""
+    try:
+        outcome: Stored | Stale = yield (CommitWrites(batch, arrived) if arrived is not None else batch)
+    except BaseException:
+        session.memory.forget(batch.thread_id)
+        raise
+    if isinstance(outcome, Stored):
+        session.memory.learn(batch.thread_id, outcome.epoch, outcome.chunks)
+        return outcome
+    session.memory.forget(batch.thread_id)
+    return None
+
+
+def _delete(session: Session, batch: Batch) -> Flow[None]:
+    try:
+        yield batch
+    finally:
+        session.memory.forget(batch.thread_id)
+
+
+def _superfluous(session: Session, thread_id: str) -> Flow[list[tuple[str, str]]]:
+    """What `keep_latest` takes away. What is put meanwhile is newer, and not on the list."""
+    headers: list[Found] = []
+    stored: dict[tuple[str, str], frozenset[str]] = {}
+    query: Query | None = Query(thread_id, contents="none")
+    while query is not None:
+        page: Page = yield query
+        for found in page.found:
+            headers.append(found)
+            if not (loaded(found.metadata) or {}).get("counters_since_delta_snapshot"):
+                continue
+            whole: Page = page if found.whole is None else (yield Query(thread_id, found.ns, found.id, limit=1))
+            full = found if found.whole is None else whole.found[0]
+            stored[found.ns, found.id] = Reading(session.codec, whole).channels(full)
+        query = query._replace(after=page.cursor) if page.cursor is not None else None
+    return keep_latest(headers, stored)
+
+
+def _known(memory: Memory, thread_id: str, epoch: int | None) -> Callable[[bytes], Ref | None]:
+    return lambda digest: memory.chunk(thread_id, epoch, digest)
+
+
+def _contended(thread_id: str) -> StoreError:
+    return StoreError(
+        f"thread {thread_id!r} was pruned or deleted by others {ATTEMPTS} times while this was being stored; "
+        "nothing of it was"
+    )

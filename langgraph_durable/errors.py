@@ -1,0 +1,100 @@
+"""Every error this package raises on purpose is one of these, and its message says what to do next.
+
+    DurableError
+    ├── OpenError                  the database, or the connection given, cannot be used
+    │   ├── NotADatabaseError      a directory, or a file of some other kind
+    │   └── SchemaVersionError     written by a newer release than this one
+    ├── StoreError                 the database was opened and then refused
+    │   ├── BusyError              another process held the write lock for too long
+    │   ├── ReadOnlyError          a write to what can only be read
+    │   └── ClosedError            the saver was closed
+    ├── UnserializableError        a value that the serializer cannot take (also a TypeError)
+    ├── CorruptDataError           something stored is missing or cannot be decoded
+    ├── ThreadDeletedError         a run went on writing to a thread that was deleted under it
+    └── InvalidRequestError        a call that cannot mean anything (also a ValueError)
+
+An error of a database driver never gets out bare: it is the `__cause__` of one of these.
+"""
+
+from __future__ import annotations
+
+
+class DurableError(Exception):
+    """What everything this package raises on purpose has in common."""
+
+
+class OpenError(DurableError):
+    """The database, or the connection given, cannot be used."""
+
+
+class NotADatabaseError(OpenError):
+    """The path is a directory, or a file that is neither empty nor an SQLite database of checkpoints."""
+
+
+class SchemaVersionError(OpenError):
+    """The database was written by a newer release of this package."""
+
+
+class StoreError(DurableError):
+    """The database refused; nothing of the call was stored."""
+
+
+class BusyError(StoreError):
+    """Another process held the database's write lock for longer than `busy_timeout` seconds."""
+
+
+class ReadOnlyError(StoreError):
+    """A write to a database that can only be read."""
+
+
+class ClosedError(StoreError):
+    """The saver was closed."""
+
+
+class UnserializableError(DurableError, TypeError):
+    """A value that the serializer cannot take.
+
+    `channel` names where it is in the state, `path` the place inside the channel's value (`[3].payload['lock']`),
+    `type_name` what was found there.
+    """
+
+    def __init__(self, message: str, *, channel: str, path: str, type_name: str) -> None:
+        super().__init__(message)
+        self.channel = channel
+        self.path = path
+        self.type_name = type_name
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuilt, (type(self), self.args[0], vars(self))
+
+
+class CorruptDataError(DurableError):
+    """Something stored is missing or cannot be decoded; nothing else of the thread is affected.
+
+    `thread_id`, `checkpoint_id` and `channel` say where; `channel` is None when the checkpoint itself is damaged.
+    """
+
+    def __init__(self, message: str, *, thread_id: str, checkpoint_id: str, channel: str | None) -> None:
+        super().__init__(message)
+        self.thread_id = thread_id
+        self.checkpoint_id = checkpoint_id
+        self.channel = channel
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuilt, (type(self), self.args[0], vars(self))
+
+
+class ThreadDeletedError(DurableError):
+    """A run went on writing to a thread that was deleted under it; the write was refused, the thread stays deleted."""
+
+
+class InvalidRequestError(DurableError, ValueError):
+    """A call that cannot mean anything, such as a config without a `thread_id`."""
+
+
+def _rebuilt(kind: type[DurableError], message: str, fields: dict[str, object]) -> DurableError:
+    """An error as another process pickled it: keyword-only fields do not survive the default way."""
+    error = kind.__new__(kind, message)
+    error.args = (message,)
+    vars(error).update(fields)
+    return error

@@ -1,0 +1,48 @@
+"""A store keeps batches whole and in order; it knows bytes, and nothing of LangGraph.
+
+What every engine promises, and what the contract tests check of each:
+
+- `commit` answers after everything it answers `Stored` for would survive a power cut, and each batch is there with
+  all its parts or not at all. A batch that is refused leaves its neighbours in the same call untouched.
+- Batches are applied in the order given. "Newest" means applied last; no clock is asked.
+- A ref stays good, and means the same, until the epoch of its thread changes. A batch that rests on an epoch that has
+  passed is `Stale`, unless it can be made `whole`.
+- `read` sees one moment: no part of what `commit` does meanwhile. It takes no lock that a writer needs.
+- A thread that was deleted stays deleted: what names a deleted checkpoint as its own or as its parent is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
+
+from langgraph_durable.core.records import Batch, Page, Query, Stale, Stored
+from langgraph_durable.errors import DurableError
+
+Outcome: TypeAlias = Stored | Stale | DurableError
+"""What became of one batch; an error means that the batch itself was refused, and nothing of it stored."""
+
+
+class Store(Protocol):
+    """The verbs of an engine. All are synchronous, and may be called from any thread."""
+
+    def commit(self, batches: Sequence[Batch]) -> list[Outcome]:
+        """Store the batches in one transaction. StoreError: none was stored."""
+
+    def read(self, query: Query) -> Page:
+        """The checkpoints that `query` asks for, in pages of a bounded size."""
+
+    def runs(self, run_ids: Sequence[str]) -> list[tuple[str, str, str]]:
+        """(thread, namespace, checkpoint id) of every checkpoint that those runs made."""
+
+    def secret(self, name: str, make: bytes) -> bytes:
+        """The bytes kept under `name`; `make`, stored now, when there were none."""
+
+    def settle(self) -> None:
+        """Give back the room of what was deleted, as far as that is quick; never an error."""
+
+    def close(self) -> None:
+        """Let go of everything. Harmless to call again; any other verb is ClosedError from then on."""
+
+    def forked(self) -> None:
+        """Called in the child of a fork: use nothing that the parent uses."""
