@@ -70,7 +70,9 @@ def changed(codec: Codec, value: list[Any], held: Held | None, channel: str) -> 
         return Change(None, [], old)
     change = Change(None, [], old) if unchanged else _change(old, kept, tail, fresh)
     if codec.native and 0 < len(value) == len(change.held.streams) and type(value[0]) in CODES:
-        known = cut(old.mirror, old.counts[kept - 1]) if old.mirror is not None and kept else NOTHING
+        known = old.mirror if old.mirror is not None and kept else NOTHING
+        if kept < len(old.counts) and known is not NOTHING:
+            known = cut(known, old.counts[kept - 1])
         mirror = mirrored(codec, change.held.streams, known)
         return change._replace(held=change.held._replace(mirror=mirror))
     return change

@@ -10,7 +10,7 @@ bytes, where 1 and True differ.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import ormsgpack
@@ -63,10 +63,8 @@ def mirrored(codec: Codec, streams: Sequence[bytes], known: Mirror = NOTHING) ->
         return extended(known, codes, fields, new) if are_current(codes, fields) else None
 
 
-def extended(
-    known: Mirror, codes: Sequence[int], fields: Sequence[Mapping[str, Any]], streams: Sequence[bytes]
-) -> Mirror:
-    """`known` with more messages at its end, by their codes, streams, and fields as those were unpacked."""
+def extended(known: Mirror, codes: Sequence[int], fields: Sequence[dict[str, Any]], streams: Sequence[bytes]) -> Mirror:
+    """`known` with more messages at its end, by their codes, streams, and fields, unpacked for this alone."""
     mirror = cut(known, len(known.kinds))
     place = len(known.kinds)
     for code, given, stream in zip(codes, fields, streams, strict=True):
@@ -80,7 +78,7 @@ def extended(
         # Compared by value from now on: nothing may be in it that is equal to something of another type or order.
         if all(map(_is_text, given.values())):
             mirror.even.append(place)
-            mirror.even_fields.append({**kept, **{name: _copy(value) for name, value in parts.items()}})
+            mirror.even_fields.append(given)
         else:
             mirror.odd.append(place)
             mirror.odd_streams.append(stream)
@@ -164,11 +162,3 @@ def _is_text(value: Any) -> bool:
     if kind is dict:
         return len(value) < 2 and all(map(_is_text, value.values()))
     return all(map(_is_text, value)) if kind is list else kind in _TEXT
-
-
-def _copy(value: Any) -> Any:
-    """A copy, at every depth, of what `_is_text` says yes to."""
-    kind = type(value)
-    if kind is dict:
-        return {name: _copy(part) for name, part in value.items()}
-    return [_copy(part) for part in value] if kind is list else value

@@ -1,8 +1,8 @@
 """A store in one SQLite file (or in memory) that other processes may use at the same time.
 
-Every transaction begins with `BEGIN IMMEDIATE`, so that it either has the write lock from its first statement or has
-done nothing; `busy_timeout` seconds are waited for it. Nothing that is read outside the transaction decides what is
-written in it, except through the epoch, which is compared inside.
+Every transaction is one statement or begins with `BEGIN IMMEDIATE`, so that it has the write lock from its first moment
+or has done nothing; `busy_timeout` seconds are waited for it. Nothing that is read outside the transaction decides what
+is written in it, except through the epoch, which is compared inside.
 """
 
 from __future__ import annotations
