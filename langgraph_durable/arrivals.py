@@ -12,23 +12,15 @@ import threading
 from collections import OrderedDict
 from typing import NamedTuple
 
+from langgraph_durable.core.memory import BEFORES
 from langgraph_durable.core.plan import Address
-from langgraph_durable.core.superstep import PUSH, Ran, task_of
+from langgraph_durable.core.superstep import PUSH, Ran, is_send
 
 SECONDS = 0.25
 """The longest wait. When it is needed at all, a fraction of a millisecond is what it takes."""
 
-STEPS = 4096
-"""Checkpoints whose arrivals are remembered."""
-
-
-class _Step:
-    __slots__ = ("nodes", "sends", "waiting")
-
-    def __init__(self) -> None:
-        self.nodes: set[str] = set()
-        self.sends: set[str] = set()
-        self.waiting: list[tuple[Ran, concurrent.futures.Future[None]]] = []
+STEPS = 2 * BEFORES
+"""Checkpoints whose arrivals are remembered. What ran after a checkpoint is known of fewer, and waited for."""
 
 
 class _Wait(NamedTuple):
@@ -46,26 +38,22 @@ class Arrivals:
     def forked(self) -> None:
         """Start anew: nobody of the parent's waits here."""
         self._lock = threading.Lock()
-        self._steps: OrderedDict[Address, _Step] = OrderedDict()
+        self._steps: OrderedDict[Address, set[str]] = OrderedDict()
+        self._waiting: list[_Wait] = []
         self._silent: set[str] = set()
 
     def arrived(self, where: Address, task_paths: tuple[str, ...]) -> None:
         """The writes of these tasks are stored, or have failed for good."""
         ready = []
         with self._lock:
-            step = self._step(where)
-            for path in task_paths:
-                node, send = task_of(path)
-                if node is not None:
-                    step.nodes.add(node)
-                    self._silent.discard(node)
-                elif send is not None:
-                    step.sends.add(send)
-                    self._silent.discard(PUSH)
-            for wait in step.waiting[:]:
-                if self._complete(step, wait[0]):
-                    step.waiting.remove(wait)
-                    ready.append(wait[1])
+            self._step(where).update(task_paths)
+            if self._silent:
+                for path in task_paths:
+                    self._silent.discard(PUSH if is_send(path) else path)
+            for wait in self._waiting[:]:
+                if wait.where == where and self._complete(where, wait.ran):
+                    self._waiting.remove(wait)
+                    ready.append(wait.future)
         for future in ready:
             if future.set_running_or_notify_cancel():
                 future.set_result(None)
@@ -92,28 +80,30 @@ class Arrivals:
 
     def _pending(self, where: Address, ran: Ran) -> _Wait | None:
         with self._lock:
-            step = self._step(where)
-            if self._complete(step, ran):
+            if self._complete(where, ran):
                 return None
-            future: concurrent.futures.Future[None] = concurrent.futures.Future()
-            step.waiting.append((ran, future))
-            return _Wait(future, where, ran)
+            wait = _Wait(concurrent.futures.Future(), where, ran)
+            self._waiting.append(wait)
+            return wait
 
     def _give_up(self, wait: _Wait) -> None:
         with self._lock:
+            self._waiting = [other for other in self._waiting if other.future is not wait.future]
             step = self._step(wait.where)
-            step.waiting = [other for other in step.waiting if other[1] is not wait.future]
-            self._silent |= wait.ran.nodes - step.nodes
-            if len(step.sends) < wait.ran.sends:
+            self._silent |= wait.ran.tasks - step
+            if sum(map(is_send, step)) < wait.ran.sends:
                 self._silent.add(PUSH)
 
-    def _complete(self, step: _Step, ran: Ran) -> bool:
-        return ran.nodes <= step.nodes | self._silent and (len(step.sends) >= ran.sends or PUSH in self._silent)
+    def _complete(self, where: Address, ran: Ran) -> bool:
+        step = self._step(where)
+        if not ran.tasks <= step and not ran.tasks <= step | self._silent:
+            return False
+        return not ran.sends or PUSH in self._silent or sum(map(is_send, step)) >= ran.sends
 
-    def _step(self, where: Address) -> _Step:
+    def _step(self, where: Address) -> set[str]:
         step = self._steps.get(where)
         if step is None:
-            step = self._steps[where] = _Step()
+            step = self._steps[where] = set()
             while len(self._steps) > STEPS:
                 self._steps.popitem(last=False)
         return step

@@ -60,7 +60,7 @@ class DurableSaver(BaseCheckpointSaver[str]):
 
     _engine: Engine
     _native: bool
-    _coding: tuple[SerializerProtocol, Codec] | None = None
+    _coding: tuple[SerializerProtocol, Session] | None = None
 
     # -- LangGraph's protocol ------------------------------------------------------------------------------------
 
@@ -242,8 +242,9 @@ class DurableSaver(BaseCheckpointSaver[str]):
         coding = self._coding
         if coding is None or coding[0] is not self.serde:
             key = self._engine.digest_key(self.serde) if isinstance(self.serde, EncryptedSerializer) else b""
-            coding = self._coding = (self.serde, Codec(self.serde, native=self._native, key=key))
-        return Session(coding[1], self._engine.memory)
+            codec = Codec(self.serde, native=self._native, key=key)
+            coding = self._coding = (self.serde, Session(codec, self._engine.memory))
+        return coding[1]
 
     async def _asession(self) -> Session:
         await self._engine.aready()

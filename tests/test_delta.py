@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from langgraph_durable import UnserializableError
 from langgraph_durable.core.codec import Codec
 from langgraph_durable.core.delta import RUN, SMALL, Change, Held, assembled, bunched, changed, remembered
-from langgraph_durable.core.records import Fresh, Span
+from langgraph_durable.core.records import Span
 from tests.test_codec import (
     CODEC,
     KEY,
@@ -72,26 +72,23 @@ NOTHING = Stored([])
 
 def apply(change: Change, base: Stored, ref: object) -> Stored:
     """What is stored after `change`, which may only name chunks of `base` as a whole; `ref` is the name of `base`."""
-    if change.part is None:
+    if change.pieces is None:
         return base
-    assert change.part.base == (ref if any(isinstance(piece, Span) for piece in change.part.pieces) else None)
-    new = iter(change.streams)
+    assert change.base == (ref if any(isinstance(piece, Span) for piece in change.pieces) else None)
     chunks: list[tuple[bytes, int]] = []
-    for piece in change.part.pieces:
-        if isinstance(piece, Fresh):
-            chunks.append((next(new), piece.elements))
+    for piece in change.pieces:
+        if not isinstance(piece, Span):
+            chunks.append(piece)
             continue
         assert piece.start < piece.stop
         assert {piece.start, piece.stop} <= set(base.borders), "a span that cuts a chunk"
         chunks += base.chunks[base.borders.index(piece.start) : base.borders.index(piece.stop)]
-    assert next(new, None) is None, "a stream that no piece names"
     return Stored(chunks)
 
 
 def sent(change: Change) -> int:
     """The number of elements that are stored anew."""
-    pieces = change.part.pieces if change.part else ()
-    return sum(piece.elements for piece in pieces if isinstance(piece, Fresh))
+    return sum(piece[1] for piece in change.pieces or () if not isinstance(piece, Span))
 
 
 def step(
@@ -261,7 +258,7 @@ def test_a_list_is_rebuilt_after_any_edits(data: st.DataObject) -> None:
             assert caught.value.path.startswith(f"[{refused[0]}]")
             value = [element for index, element in enumerate(value) if index not in refused]
         change, stored = step(value, start, base if start else NOTHING, start.ref if start else None)
-        if change.part is None:
+        if change.pieces is None:
             assert stored.chunks == base.chunks
             versions.append((change.held, stored))
         else:
@@ -371,7 +368,7 @@ def test_an_edit_in_place_is_seen(case: str, cold: bool, twice: bool, beside: st
     if twice:
         # What a process remembers of a list may be more when it has compared it once.
         change, stored = step(value, name(change.held, -1), stored, (-1, "ref"), CODEC, expected)
-        assert change.part is None
+        assert change.pieces is None
     for number, index in enumerate(edited_places):
         held = name(change.held, number)
         if cold:
@@ -454,7 +451,7 @@ def test_an_edit_costs_what_it_changes(kind: str, size: int, place: int, gone: i
     value[start:stop] = unlike(kind, 1000, 1000 + come)
     change, _ = step(value, held, stored, held.ref)
     assert sent(change) <= (start - before) + come + (after - stop)
-    assert (change.part is None) == (start == stop and not come)
+    assert (change.pieces is None) == (start == stop and not come)
 
 
 @pytest.mark.parametrize("kind", ["messages", "failed", "tiny", "mixed", "objects"])
@@ -472,7 +469,7 @@ def test_a_growing_list_is_sent_once(kind: str, cold: bool) -> None:
         if cold:
             held = recalled(CODEC, stored, held.ref)
         again = changed(CODEC, copy.deepcopy(value), held, "messages")
-        assert (again.part, again.streams) == (None, [])
+        assert again.pieces is None
     assert total == len(value) == 300
     assert stored.values(CODEC) == value
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from langgraph_durable.core.codec import Codec
 from langgraph_durable.core.messages import CODES
 from langgraph_durable.core.mirror import NOTHING, Mirror, copies, cut, mirrored, same
-from langgraph_durable.core.records import Fresh, Many, Ref, Span
+from langgraph_durable.core.records import Ref, Span
 
 SMALL = 64
 """Bytes of a stream below which neighbouring new elements share a chunk."""
@@ -47,13 +47,13 @@ EMPTY = Held([], [])
 
 
 class Change(NamedTuple):
-    """How to store a list: the part, the streams of its new chunks in the order of the part's `Fresh`, the next `Held`.
+    """How to store a list: runs of `base` and new chunks (stream, element count) in order, and the next `Held`.
 
-    `part` is None when the list is what it was; its `Fresh` have no digest yet.
+    `pieces` is None when the list is what it was.
     """
 
-    part: Many | None
-    streams: list[bytes]
+    base: Ref | None
+    pieces: list[Span | tuple[bytes, int]] | None
     held: Held
 
 
@@ -67,14 +67,15 @@ def changed(codec: Codec, value: list[Any], held: Held | None, channel: str) -> 
         kept, tail, fresh = _difference(codec, value, old, channel)
     unchanged = held is not None and kept == tail == len(old.counts) and not fresh
     if unchanged and (old.mirror is not None or not value):
-        return Change(None, [], old)
-    change = Change(None, [], old) if unchanged else _change(old, kept, tail, fresh)
-    if codec.native and 0 < len(value) == len(change.held.streams) and type(value[0]) in CODES:
+        return Change(None, None, old)
+    change = Change(None, None, old) if unchanged else _change(old, kept, tail, fresh)
+    held = change.held
+    if codec.native and 0 < len(value) == len(held.streams) and type(value[0]) in CODES:
         known = old.mirror if old.mirror is not None and kept else NOTHING
         if kept < len(old.counts) and known is not NOTHING:
             known = cut(known, old.counts[kept - 1])
-        mirror = mirrored(codec, change.held.streams, known)
-        return change._replace(held=change.held._replace(mirror=mirror))
+        mirror = mirrored(codec, held.streams, known)
+        return Change(change.base, change.pieces, Held(held.streams, held.counts, held.ref, mirror, held.size))
     return change
 
 
@@ -149,16 +150,15 @@ def _kept(old: Held, whole: bytes) -> int:
 
 
 def _change(old: Held, kept: int, tail: int, fresh: Sequence[bytes]) -> Change:
-    pieces: list[Span | Fresh] = []
+    pieces: list[Span | tuple[bytes, int]] = []
     counts, streams = old.counts[:kept], old.streams[:kept]
     count = counts[-1] if kept else 0
     if kept:
         pieces.append(Span(0, count))
     size = old.size if kept == len(old.streams) else sum(map(len, streams))
-    runs = bunched(fresh)
-    for stream, more in runs:
+    for stream, more in bunched(fresh):
         size += len(stream)
-        pieces.append(Fresh(b"", more))
+        pieces.append((stream, more))
         count += more
         counts.append(count)
         streams.append(stream)
@@ -168,5 +168,4 @@ def _change(old: Held, kept: int, tail: int, fresh: Sequence[bytes]) -> Change:
         counts.extend([number - gone + count for number in old.counts[tail:]])
         streams += old.streams[tail:]
         size += sum(map(len, old.streams[tail:]))
-    base = old.ref if any(type(piece) is Span for piece in pieces) else None
-    return Change(Many(base, tuple(pieces)), [stream for stream, _ in runs], Held(streams, counts, size=size))
+    return Change(old.ref if kept or tail < len(old.counts) else None, pieces, Held(streams, counts, size=size))

@@ -7,7 +7,7 @@ loops, one that blocks and one that awaits, drive the same generator, so that `p
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from langchain_core.runnables import RunnableConfig
@@ -101,7 +101,7 @@ def put(
     at = address(config)
     if at.checkpoint_id is not None:
         finished = ran(memory.before(at.thread_id, at.ns, at.checkpoint_id), checkpoint, metadata)
-        if finished.nodes or finished.sends:
+        if finished.tasks or finished.sends:
             yield AwaitWrites(at, finished)
     for _ in range(ATTEMPTS):
         space = memory.space(at.thread_id, at.ns)
@@ -110,15 +110,14 @@ def put(
             page = yield Query(at.thread_id, at.ns, at.checkpoint_id, limit=1)
             if page.found:
                 reading = Reading(session.codec, page)
-                values = reading.checkpoint_tuple(page.found[0]).checkpoint["channel_values"]
-                space = reading.space(page.found[0], values)
-        epoch = space.epoch if space else memory.epoch(at.thread_id)
-        known = _known(memory, at.thread_id, epoch)
-        plan = plan_put(session.codec, space, epoch, known, config, checkpoint, metadata)
+                space = reading.space(page.found[0], reading.checkpoint_tuple(page.found[0]))
+        epoch, chunks = memory.chunks(at.thread_id)
+        if space is not None and space.epoch != epoch:
+            epoch, chunks = space.epoch, {}
+        plan = plan_put(session.codec, space, epoch, chunks, at, config, checkpoint, metadata)
         stored = yield from _commit(session, plan.batch)
         if stored is not None:
             memory.keep(at.thread_id, at.ns, plan.space(stored))
-            memory.note(at.thread_id, at.ns, plan.before)
             return at.config(checkpoint["id"])
     raise _contended(at.thread_id)
 
@@ -133,10 +132,8 @@ def put_writes(
     finished = task_path and any(channel not in WRITES_IDX_MAP for channel, _ in writes)
     arrived = WritesArrived(at, (task_path,)) if finished else None
     try:
-        epoch = memory.epoch(at.thread_id)
-        batch = plan_writes(
-            session.codec, epoch, _known(memory, at.thread_id, epoch), config, writes, task_id, task_path
-        )
+        epoch, chunks = memory.chunks(at.thread_id)
+        batch = plan_writes(session.codec, epoch, chunks, at, writes, task_id, task_path)
         stored = yield from _commit(session, batch, arrived)
         assert stored is not None
     except GeneratorExit:
@@ -157,18 +154,19 @@ def get_tuple(session: Session, config: RunnableConfig) -> Flow[CheckpointTuple 
     def has(thread_id: str, ns: str, epoch: int, ref: Ref) -> bool:
         return space is not None and epoch == space.epoch and ref in lists
 
-    page: Page = yield Query(at.thread_id, at.ns, at.checkpoint_id, limit=1, has=has)
+    page: Page = yield Query(at.thread_id, at.ns, at.checkpoint_id, limit=1, has=has if space is not None else None)
     if not page.found:
         return None
     found = page.found[0]
     known = lists if space is not None and found.epoch == space.epoch else {}
     reading = Reading(session.codec, page, known)
     read = reading.checkpoint_tuple(found)
-    fresh = reading.space(found, read.checkpoint["channel_values"])
+    fresh = reading.space(found, read)
     if fresh is not None:
         if at.checkpoint_id is None or space is None:
             memory.keep(at.thread_id, at.ns, fresh)
-        memory.note(at.thread_id, at.ns, fresh.before)
+        else:
+            memory.note(at.thread_id, at.ns, fresh.before)
         paths = tuple(
             call.task_path
             for call in found.writes
@@ -357,10 +355,6 @@ def _superfluous(session: Session, thread_id: str) -> Flow[list[tuple[str, str]]
             stored[found.ns, found.id] = Reading(session.codec, whole).channels(full)
         query = query._replace(after=page.cursor) if page.cursor is not None else None
     return keep_latest(headers, stored)
-
-
-def _known(memory: Memory, thread_id: str, epoch: int | None) -> Callable[[bytes], Ref | None]:
-    return lambda digest: memory.chunk(thread_id, epoch, digest)
 
 
 def _contended(thread_id: str) -> StoreError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from langgraph_durable.core.delta import Held
@@ -31,11 +32,6 @@ class Space(NamedTuple):
     lists: dict[str, Held]
     singles: dict[str, tuple[bytes, Ref]]
 
-    @property
-    def size(self) -> int:
-        """Bytes, near enough."""
-        return 512 + sum(held.size + (256 if held.mirror else 64) * len(held.streams) for held in self.lists.values())
-
 
 class Memory:
     """Spaces and chunk names by thread, the longest unused going first when they exceed `limit` bytes."""
@@ -44,30 +40,34 @@ class Memory:
         self._limit = limit
         self._used = 0
         self._lock = threading.Lock()
-        self._spaces: OrderedDict[tuple[str, str], Space] = OrderedDict()
+        self._spaces: OrderedDict[tuple[str, str], tuple[Space, int]] = OrderedDict()
         self._digests: OrderedDict[str, tuple[int, OrderedDict[bytes, Ref]]] = OrderedDict()
         self._befores: OrderedDict[tuple[str, str, str], Before] = OrderedDict()
 
     def space(self, thread_id: str, ns: str) -> Space | None:
         """What is known of a namespace, under the epoch that it carries."""
+        key = (thread_id, ns)
         with self._lock:
-            space = self._spaces.get((thread_id, ns))
-            if space is not None:
-                self._spaces.move_to_end((thread_id, ns))
-            return space
+            sized = self._spaces.get(key)
+            if sized is None:
+                return None
+            self._spaces.move_to_end(key)
+            return sized[0]
 
     def keep(self, thread_id: str, ns: str, space: Space) -> None:
-        """Remember `space` instead of what was known."""
+        """Remember `space` instead of what was known, and note its checkpoint."""
+        key = (thread_id, ns)
+        size = _size(space)
         with self._lock:
-            key = (thread_id, ns)
             old = self._spaces.pop(key, None)
             if old is not None:
-                self._used -= old.size
-            self._spaces[key] = space
-            self._used += space.size
+                self._used -= old[1]
+            self._spaces[key] = (space, size)
+            self._used += size
             while self._used > self._limit and self._spaces:
-                _, oldest = self._spaces.popitem(last=False)
-                self._used -= oldest.size
+                _, (_, oldest) = self._spaces.popitem(last=False)
+                self._used -= oldest
+        self.note(thread_id, ns, space.before)
 
     def note(self, thread_id: str, ns: str, before: Before) -> None:
         """Remember a checkpoint, as the one before those that may follow."""
@@ -95,24 +95,20 @@ class Memory:
             while len(self._digests) > DIGESTS:
                 self._digests.popitem(last=False)
 
-    def chunk(self, thread_id: str, epoch: int | None, digest: bytes) -> Ref | None:
-        """The ref of a chunk that was stored under that epoch; None may also mean forgotten."""
-        with self._lock:
-            known = self._digests.get(thread_id)
-            return known[1].get(digest) if known is not None and known[0] == epoch else None
+    def chunks(self, thread_id: str) -> tuple[int | None, Mapping[bytes, Ref]]:
+        """The refs of the chunks that are known to be stored, and the epoch (None: none are) that they are good for.
 
-    def epoch(self, thread_id: str) -> int | None:
-        """The epoch that the known chunk names of a thread belong to."""
+        They may become more, or fewer, while they are looked at.
+        """
         with self._lock:
-            known = self._digests.get(thread_id)
-            return known[0] if known else None
+            return self._digests.get(thread_id, _NO_CHUNKS)
 
     def forget(self, thread_id: str) -> None:
         """Know nothing of a thread any more."""
         with self._lock:
             self._digests.pop(thread_id, None)
             for key in [key for key in self._spaces if key[0] == thread_id]:
-                self._used -= self._spaces.pop(key).size
+                self._used -= self._spaces.pop(key)[1]
 
     def clear(self) -> None:
         """Know nothing any more, with a new lock: a process that was forked may have inherited a locked one."""
@@ -121,3 +117,14 @@ class Memory:
         self._digests.clear()
         self._befores.clear()
         self._used = 0
+
+
+_NO_CHUNKS: tuple[None, Mapping[bytes, Ref]] = (None, MappingProxyType({}))
+
+
+def _size(space: Space) -> int:
+    """Bytes, near enough."""
+    size = 512
+    for held in space.lists.values():
+        size += held.size + (256 if held.mirror else 64) * len(held.streams)
+    return size

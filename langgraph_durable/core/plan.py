@@ -46,6 +46,8 @@ INLINE = 64
 """Bytes of a stream up to which a single value is stored beside its name instead of as a chunk."""
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
+_TEXT = frozenset({str})
+_JSON = json.JSONEncoder(ensure_ascii=False)
 
 
 class Address(NamedTuple):
@@ -74,8 +76,9 @@ class PutPlan(NamedTuple):
         lists: dict[str, Held] = {}
         singles: dict[str, tuple[bytes, Ref]] = {}
         for name, ref in zip(self.names, stored.refs, strict=True):
-            if name in self.lists:
-                lists[name] = self.lists[name]._replace(ref=ref)
+            held = self.lists.get(name)
+            if held is not None:
+                lists[name] = Held(held.streams, held.counts, ref, held.mirror, held.size)
             elif name in self.singles:
                 singles[name] = (self.singles[name], ref)
         return Space(stored.epoch, self.before, lists, singles)
@@ -109,16 +112,16 @@ def plan_put(
     codec: Codec,
     space: Space | None,
     epoch: int | None,
-    stored: Callable[[bytes], Ref | None],
+    stored: Mapping[bytes, Ref],
+    where: Address,
     config: RunnableConfig,
     checkpoint: Checkpoint,
     metadata: CheckpointMetadata,
 ) -> PutPlan:
-    """The batch that stores a checkpoint, given what is known of its namespace (None: nothing).
+    """The batch that stores a checkpoint at `where`, given what is known of its namespace (None: nothing).
 
-    `stored` answers the ref of a chunk that is known to be stored; it and `space` speak for `epoch`.
+    `stored` has the refs of chunks that are known to be stored; it and `space` speak for `epoch`.
     """
-    where = address(config)
     check_text("the checkpoint", checkpoint["id"])
     merged = get_checkpoint_metadata(config, metadata)
     parts: list[Part] = []
@@ -131,10 +134,10 @@ def plan_put(
             held = space.lists.get(name) if space else None
             change = changed(codec, value, held, name)
             lists[name] = change.held
-            if change.part is None:
+            if change.pieces is None:
                 parts.append(Known(change.held.ref))
-                continue
-            parts.append(_many(codec, change.part, change.streams, stored, chunks))
+            else:
+                parts.append(_many(codec, change.base, change.pieces, stored, chunks))
             continue
         stream = codec.stream(value, name)
         if len(stream) <= INLINE:
@@ -169,8 +172,8 @@ def plan_put(
 def plan_writes(
     codec: Codec,
     epoch: int | None,
-    stored: Callable[[bytes], Ref | None],
-    config: RunnableConfig,
+    stored: Mapping[bytes, Ref],
+    where: Address,
     writes: Sequence[tuple[str, Any]],
     task_id: str,
     task_path: str,
@@ -179,7 +182,6 @@ def plan_writes(
 
     It is never stale: a checkpoint may be waiting for it, and must not overtake a second attempt.
     """
-    where = address(config)
     if where.checkpoint_id is None:
         raise InvalidRequestError(
             f"writes belong to a checkpoint, and the config of thread {where.thread_id!r} names none: "
@@ -196,8 +198,8 @@ def plan_writes(
     replaces = all(channel in WRITES_IDX_MAP for channel, _ in writes)
     work = PutWrites(where.ns, where.checkpoint_id, task_id, task_path, replaces, ())
     # Of what was packed, and not of the values again: somebody may have changed those by then.
-    whole = None if epoch is None else partial(_writes, codec, where.thread_id, work, coded, None, _nothing)
-    return _writes(codec, where.thread_id, work, coded, epoch, stored)._replace(whole=whole)
+    whole = None if epoch is None else partial(_writes, codec, where.thread_id, work, coded, None, {})
+    return _writes(codec, where.thread_id, work, coded, epoch, stored, whole)
 
 
 def _writes(
@@ -206,25 +208,21 @@ def _writes(
     work: PutWrites,
     coded: Sequence[tuple[int, str, list[tuple[bytes, int]] | bytes]],
     epoch: int | None,
-    stored: Callable[[bytes], Ref | None],
+    stored: Mapping[bytes, Ref],
+    whole: Callable[[], Batch] | None = None,
 ) -> Batch:
     """The batch of `work` with these entries: (index, channel, runs of a list or the stream of a value) each."""
     chunks: list[Chunk] = []
     entries: list[tuple[int, str, Part]] = []
     for index, channel, streams in coded:
         if isinstance(streams, list):
-            blank = Many(None, tuple(Fresh(b"", count) for _, count in streams))
-            part: Part = _many(codec, blank, [stream for stream, _ in streams], stored, chunks)
+            part: Part = _many(codec, None, streams, stored, chunks)
         elif len(streams) <= INLINE:
             part = codec.seal(streams)
         else:
             part = _one(codec, streams, codec.digest(streams), stored, chunks)
         entries.append((index, channel, part))
-    return Batch(thread_id, epoch, tuple(chunks), work._replace(entries=tuple(entries)))
-
-
-def _nothing(digest: bytes) -> None:
-    """No chunk is known to be stored."""
+    return Batch(thread_id, epoch, tuple(chunks), PutWrites(*work[:-1], tuple(entries)), whole)
 
 
 def where(filter: Mapping[str, Any] | None) -> Callable[[str], bool] | None:
@@ -281,10 +279,10 @@ def _one(
     codec: Codec,
     stream: bytes,
     digest: bytes,
-    stored: Callable[[bytes], Ref | None],
+    stored: Mapping[bytes, Ref],
     chunks: list[Chunk],
 ) -> One:
-    ref = stored(digest)
+    ref = stored.get(digest)
     if ref is None:
         chunks.append(codec.chunk(stream, digest))
     return One(digest, ref)
@@ -292,29 +290,31 @@ def _one(
 
 def _many(
     codec: Codec,
-    blank: Many,
-    streams: Sequence[bytes],
-    stored: Callable[[bytes], Ref | None],
+    base: Ref | None,
+    pieces: Sequence[Span | tuple[bytes, int]],
+    stored: Mapping[bytes, Ref],
     chunks: list[Chunk],
 ) -> Many:
-    """`blank` with the names of its new chunks filled in, and with those added that have to be sent along."""
-    new = iter(streams)
-    pieces: list[Span | Fresh] = []
-    for piece in blank.pieces:
-        if isinstance(piece, Fresh):
-            stream = next(new)
-            one = _one(codec, stream, codec.digest(stream), stored, chunks)
-            pieces.append(Fresh(one.digest, piece.elements, one.ref))
-        else:
-            pieces.append(piece)
-    return Many(blank.base, tuple(pieces))
+    """A list of runs of `base` and of new chunks, each with its element count; those not stored are sent along."""
+    made: list[Span | Fresh] = []
+    for piece in pieces:
+        if isinstance(piece, Span):
+            made.append(piece)
+            continue
+        stream, count = piece
+        digest = codec.digest(stream)
+        ref = stored.get(digest)
+        if ref is None:
+            chunks.append(codec.chunk(stream, digest))
+        made.append(Fresh(digest, count, ref))
+    return Many(base, tuple(made))
 
 
 def _metadata(codec: Codec, metadata: Mapping[str, Any]) -> tuple[str, Inline | None]:
     """The metadata as JSON, and, where JSON would not give it back, exactly as well."""
     text = None
     try:
-        text = json.dumps(metadata, ensure_ascii=False)
+        text = _JSON.encode(metadata)
         if not text.isascii() and not _is_unicode(text):
             text = json.dumps(metadata)  # half a surrogate pair can only be written as an escape
         if _is_json(metadata):
@@ -344,7 +344,9 @@ def _is_json(value: Any) -> bool:
     """Whether JSON, as Python writes it, gives back the same: `value` is acyclic, since it has been written."""
     kind = type(value)
     if kind is dict:
-        return all(type(key) is str and (type(part) in _SCALARS or _is_json(part)) for key, part in value.items())
+        if not _TEXT.issuperset(map(type, value)):
+            return False
+        return _SCALARS.issuperset(map(type, value.values())) or all(map(_is_json, value.values()))
     if kind is list:
         return all(map(_is_json, value))
     return kind in _SCALARS

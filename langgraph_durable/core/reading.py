@@ -58,17 +58,16 @@ class Reading:
             self.writes(found),
         )
 
-    def space(self, found: Found, values: Mapping[str, Any]) -> Space | None:
+    def space(self, found: Found, read: CheckpointTuple) -> Space | None:
         """What the page tells of the namespace of `found`; None where an official saver stored it.
 
-        `values` are the channels of its tuple.
+        `read` is its tuple, as it was made here and not given away yet.
         """
         if found.whole is not None:
             return None
-        names, rest = self._head(found)
         lists: dict[str, Held] = {}
         singles: dict[str, tuple[bytes, Ref]] = {}
-        for name, ref in zip(names, found.refs, strict=True):
+        for name, ref in zip(read.checkpoint["channel_values"], found.refs, strict=True):
             content = self._page.contents.get(ref)
             if ref in self._held:
                 lists[name] = self._held[ref]
@@ -77,8 +76,7 @@ class Reading:
                 lists[name] = remembered(streams, content.counts, ref)
             elif isinstance(content, int):
                 singles[name] = (self._page.chunks[content].digest, ref)
-        whole = {**rest, "id": found.id, "channel_values": values}
-        return Space(found.epoch, before(whole, json.loads(found.metadata)), lists, singles)
+        return Space(found.epoch, before(read.checkpoint, read.metadata), lists, singles)
 
     def channels(self, found: Found) -> frozenset[str]:
         """The channels of which the checkpoint stores a value."""
@@ -134,8 +132,8 @@ class Reading:
     def _head(self, found: Found) -> tuple[list[str], dict[str, Any]]:
         def opened() -> tuple[list[str], dict[str, Any]]:
             names, rest = restored(self._single(found.head))
-            if len(names) != len(found.refs):
-                raise ValueError(f"it names {len(names)} channels and has {len(found.refs)} values")
+            if len(names) != len(found.refs) or len(set(names)) != len(names):
+                raise ValueError(f"it names {len(set(names))} channels and has {len(found.refs)} values")
             return names, rest
 
         return self._guard(found, None, opened)
@@ -180,7 +178,7 @@ class Reading:
                 if not are_current(codes, fields):
                     return False
                 start = len(self._mirror.kinds)
-                self._mirror = extended(self._mirror, codes, fields, streams)
+                self._mirror = extended(self._mirror, codes, fields)
             self._places.update(zip(new, range(start, start + len(new)), strict=True))
         return bool(keys)
 

@@ -18,9 +18,9 @@ START = "__start__"
 
 
 class Ran(NamedTuple):
-    """Nodes that were triggered by their channels, and the number of `Send` packets, that ran in one superstep."""
+    """What ran in one superstep: the paths of the tasks that channels triggered, and the number of `Send` packets."""
 
-    nodes: frozenset[str]
+    tasks: frozenset[str]
     sends: int
 
 
@@ -57,18 +57,14 @@ def ran(parent: Before | None, checkpoint: Mapping[str, Any], metadata: Mapping[
         return NOTHING
     if metadata.get("step") != parent.step + 1:
         return NOTHING
-    nodes = frozenset(
-        name
+    tasks = frozenset(
+        PULL + name
         for name, seen in checkpoint["versions_seen"].items()
         if seen and seen != parent.seen.get(name) and (name == START or not name.startswith("__"))
     )
-    return Ran(nodes, parent.sends)
+    return Ran(tasks, parent.sends)
 
 
-def task_of(task_path: str) -> tuple[str | None, str | None]:
-    """(node, None) for a task that its channels triggered, (None, path) for a `Send`, (None, None) for any other."""
-    if task_path.startswith(PULL):
-        return task_path[len(PULL) :], None
-    if task_path.startswith(PUSH) and task_path[len(PUSH) : len(PUSH) + 1].isdigit():
-        return None, task_path
-    return None, None
+def is_send(task_path: str) -> bool:
+    """Whether it is the path of a `Send` task, which carries no name."""
+    return task_path.startswith(PUSH) and task_path[len(PUSH) : len(PUSH) + 1].isdigit()

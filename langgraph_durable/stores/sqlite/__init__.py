@@ -19,7 +19,7 @@ from langgraph_durable.stores.base import Outcome
 from langgraph_durable.stores.sqlite.connections import Connections, translated
 from langgraph_durable.stores.sqlite.keys import Keys, OutdatedError
 from langgraph_durable.stores.sqlite.official import OfficialTables
-from langgraph_durable.stores.sqlite.read import read
+from langgraph_durable.stores.sqlite.read import read, read_at_once
 from langgraph_durable.stores.sqlite.rows import AtOnce
 from langgraph_durable.stores.sqlite.schema import CREATE, VERSION
 from langgraph_durable.stores.sqlite.write import apply, apply_at_once
@@ -72,6 +72,9 @@ class SqliteStore:
     def read(self, query: Query) -> Page:
         """The checkpoints that `query` asks for, as of one moment."""
         with self._connections.reader() as cursor:
+            page = read_at_once(cursor, self._official, query)
+            if page is not None:
+                return page
             nested = cursor.connection.in_transaction
             if not nested:
                 cursor.execute("BEGIN")

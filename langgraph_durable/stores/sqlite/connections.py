@@ -14,8 +14,7 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -74,37 +73,9 @@ class Connections:
         """`with` it: a cursor of the connection that writes, for one caller at a time."""
         return _Turn(self)
 
-    @contextmanager
-    def reader(self) -> Iterator[sqlite3.Cursor]:
-        """A cursor of a connection that only reads."""
-        if self.path is None:
-            with self.writer() as cursor:
-                yield cursor
-            return
-        self._enter()
-        try:
-            with translated(self.path):
-                self._check_open()
-                with self._lock:
-                    connection = self._readers.pop() if self._readers else None
-                if connection is None:
-                    connection = self._connect()
-                    connection.execute("PRAGMA query_only = 1")
-                sound = False
-                cursor = _cursor(connection)
-                try:
-                    yield cursor
-                    sound = True
-                finally:
-                    _done(cursor)
-                    with self._lock:
-                        spare = sound and not self._closed and len(self._readers) < SPARE_READERS
-                        if spare:
-                            self._readers.append(connection)
-                    if not spare:
-                        connection.close()
-        finally:
-            self._leave()
+    def reader(self) -> _Turn | _Look:
+        """`with` it: a cursor of a connection that only reads."""
+        return _Turn(self) if self.path is None else _Look(self)
 
     def poison(self) -> None:
         """Drop the writer after a commit that failed: what SQLite or the kernel cached of it cannot be trusted."""
@@ -289,6 +260,48 @@ class _Turn:
             self._connections._leave()
         if isinstance(error, sqlite3.Error):
             raise _translated(error, self._connections.path or ":memory:") from error
+
+
+class _Look:
+    """A connection that reads, for as long as it is needed; a plain class like `_Turn`."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def __enter__(self) -> sqlite3.Cursor:
+        connections = self._connections
+        connections._enter()
+        try:
+            with translated(connections.path):
+                connections._check_open()
+                with connections._lock:
+                    connection = connections._readers.pop() if connections._readers else None
+                if connection is None:
+                    connection = connections._connect()
+                    connection.execute("PRAGMA query_only = 1")
+                self._connection = connection
+                self._cursor = _cursor(connection)
+                return self._cursor
+        except BaseException:
+            connections._leave()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        connections = self._connections
+        try:
+            _done(self._cursor)
+            with connections._lock:
+                spare = error is None and not connections._closed and len(connections._readers) < SPARE_READERS
+                if spare:
+                    connections._readers.append(self._connection)
+            if not spare:
+                self._connection.close()
+        finally:
+            connections._leave()
+        if isinstance(error, sqlite3.Error):
+            raise _translated(error, connections.path or ":memory:") from error
 
 
 class translated:

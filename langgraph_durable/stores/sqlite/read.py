@@ -19,11 +19,17 @@ from langgraph_durable.stores.sqlite.refs import DAMAGED, unpacked
 PAGE = 64
 """Checkpoints read at once: their lists share chunks, so a page costs little more than its newest checkpoint."""
 
-_COLUMNS = """c.key, t.id, n.ns, c.id, c.parent, c.metadata, c.exact_kind, c.exact, c.head_kind, c.head, c.parts,
-    t.epoch, n.key"""
+_COLUMNS = """c.key, t.id AS thread_id, n.ns, c.id, c.parent, c.metadata, c.exact_kind, c.exact, c.head_kind, c.head,
+    c.parts, t.epoch, n.key AS place"""
 _JOINED = """FROM durable_checkpoints c
     JOIN durable_namespaces n ON n.key = c.namespace
     JOIN durable_threads t ON t.key = n.thread"""
+_ONE = f"""SELECT {_COLUMNS} FROM durable_threads t
+    JOIN durable_namespaces n ON n.thread = t.key
+    JOIN durable_checkpoints c ON c.namespace = n.key
+    WHERE t.id = ? AND n.ns = ?"""  # noqa: S608
+_NEWEST = f"{_ONE} ORDER BY c.key DESC LIMIT 1"
+_NAMED = f"{_ONE} AND c.id = ? LIMIT 1"
 
 
 class _After(NamedTuple):
@@ -33,12 +39,34 @@ class _After(NamedTuple):
     official: tuple[str, str, str] | None
 
 
+def read_at_once(cursor: sqlite3.Cursor, official: OfficialTables | None, query: Query) -> Page | None:
+    """A page that a single statement gives, outside any transaction; None where it takes more.
+
+    It is enough for who goes on from what he knows already: a checkpoint, its writes, and no contents.
+    """
+    if query.has is None or not _is_for_one(query):
+        return None
+    rows = cursor.execute(
+        f"""SELECT c.*, w.task_id, w.task_path, w.replaces, w.entries
+        FROM ({_one_statement(query)}) c
+        LEFT JOIN durable_writes w ON w.namespace = c.place AND w.checkpoint = c.id
+        ORDER BY w.position""",  # noqa: S608
+        _one_bound(query),
+    ).fetchall()
+    if not rows:
+        return None if official is not None else Page((), {}, {}, None)
+    width = len(rows[0]) - 4
+    calls = [_call(*row[width:]) for row in rows if row[width] is not None]
+    found = [_checkpoint(rows[0], calls)]
+    named = _named(found, query)
+    return None if named.lists or named.single else Page(tuple(found), named.contents, {}, None)
+
+
 def read(cursor: sqlite3.Cursor, official: OfficialTables | None, query: Query) -> Page:
     """One page; the caller has begun a transaction, so that every statement sees the same moment."""
     if query.lineage:
         return _lineage(cursor, official, query)
-    anywhere = query.before is None and query.where is None and query.after is None
-    if query.limit == 1 and anywhere and query.thread_id is not None and query.ns is not None:
+    if _is_for_one(query):
         return _one(cursor, official, query)
     size = PAGE if query.limit is None else min(query.limit, PAGE)
     after = query.after or _After(None, None)
@@ -58,21 +86,26 @@ def read(cursor: sqlite3.Cursor, official: OfficialTables | None, query: Query) 
 
 def _one(cursor: sqlite3.Cursor, official: OfficialTables | None, query: Query) -> Page:
     """The checkpoint named, or the newest, of one namespace."""
-    by_id = query.checkpoint_id is not None
-    row = cursor.execute(
-        f"""SELECT {_COLUMNS} FROM durable_threads t
-        JOIN durable_namespaces n ON n.thread = t.key
-        JOIN durable_checkpoints c ON c.namespace = n.key
-        WHERE t.id = ? AND n.ns = ? {"AND c.id = ?" if by_id else ""}
-        ORDER BY c.key DESC LIMIT 1""",  # noqa: S608
-        (query.thread_id, query.ns, query.checkpoint_id)[: 3 if by_id else 2],
-    ).fetchone()
+    row = cursor.execute(_one_statement(query), _one_bound(query)).fetchone()
     if row is not None:
         return _page(cursor, _found(cursor, [row], query), query, None)
     assert query.thread_id is not None
     assert query.ns is not None
     theirs = official.one(cursor, query.thread_id, query.ns, query.checkpoint_id) if official else None
     return _page(cursor, [_with_writes(cursor, theirs)] if theirs else [], query, None)
+
+
+def _is_for_one(query: Query) -> bool:
+    anywhere = query.before is None and query.where is None and query.after is None
+    return query.limit == 1 and anywhere and query.thread_id is not None and query.ns is not None and not query.lineage
+
+
+def _one_statement(query: Query) -> str:
+    return _NEWEST if query.checkpoint_id is None else _NAMED
+
+
+def _one_bound(query: Query) -> tuple[Any, ...]:
+    return (query.thread_id, query.ns, query.checkpoint_id)[: 2 if query.checkpoint_id is None else 3]
 
 
 def _lineage(cursor: sqlite3.Cursor, official: OfficialTables | None, query: Query) -> Page:
@@ -165,36 +198,39 @@ def _load(cursor: sqlite3.Cursor, keys: Sequence[int], query: Query) -> list[Fou
 
 def _found(cursor: sqlite3.Cursor, rows: Sequence[tuple[Any, ...]], query: Query) -> list[Found]:
     writes = {} if query.contents == "none" else _writes(cursor, [(row[12], row[3]) for row in rows])
-    return [
-        Found(
-            thread_id=row[1],
-            ns=row[2],
-            id=row[3],
-            parent=row[4],
-            metadata=row[5],
-            exact_metadata=None if row[6] is None else Inline(row[6], row[7]),
-            head=Inline(row[8], row[9]),
-            refs=_decoded(row[10], (DAMAGED,)),
-            writes=tuple(writes.get((row[12], row[3]), ())),
-            epoch=row[11],
-        )
-        for row in rows
-    ]
+    return [_checkpoint(row, writes.get((row[12], row[3]), ())) for row in rows]
+
+
+def _checkpoint(row: Sequence[Any], writes: Sequence[FoundWrites]) -> Found:
+    return Found(
+        thread_id=row[1],
+        ns=row[2],
+        id=row[3],
+        parent=row[4],
+        metadata=row[5],
+        exact_metadata=None if row[6] is None else Inline(row[6], row[7]),
+        head=Inline(row[8], row[9]),
+        refs=_decoded(row[10], (DAMAGED,)),
+        writes=tuple(writes),
+        epoch=row[11],
+    )
+
+
+def _call(task_id: str, task_path: str, replaces: int, entries: bytes) -> FoundWrites:
+    return FoundWrites(task_id, task_path, bool(replaces), _decoded(entries, ((0, "?", DAMAGED),)))
 
 
 def _writes(cursor: sqlite3.Cursor, checkpoints: Sequence[tuple[int, str]]) -> dict[tuple[int, str], list[FoundWrites]]:
     """The writes of checkpoints, by (key of the namespace, id)."""
     made: dict[tuple[int, str], list[FoundWrites]] = {}
-    for namespace, checkpoint_id, task_id, task_path, replaces, entries in cursor.execute(
+    for namespace, checkpoint_id, *call in cursor.execute(
         """SELECT w.namespace, w.checkpoint, w.task_id, w.task_path, w.replaces, w.entries
         FROM json_each(?) s CROSS JOIN durable_writes w
         WHERE w.namespace = json_extract(s.value, '$[0]') AND w.checkpoint = json_extract(s.value, '$[1]')
         ORDER BY s.key, w.position""",
         (json.dumps(checkpoints),),
     ):
-        made.setdefault((namespace, checkpoint_id), []).append(
-            FoundWrites(task_id, task_path, bool(replaces), _decoded(entries, ((0, "?", DAMAGED),)))
-        )
+        made.setdefault((namespace, checkpoint_id), []).append(_call(*call))
     return made
 
 
@@ -222,8 +258,34 @@ def _with_writes(cursor: sqlite3.Cursor, found: Found) -> Found:
 
 def _page(cursor: sqlite3.Cursor, found: Sequence[Found], query: Query, more: Any) -> Page:
     """The checkpoints with the contents of all that they name, each chunk once."""
-    contents: dict[Ref, Inline | int | Elements] = {}
+    contents, lists, single = _named(found, query)
     chunks: dict[int, Chunk] = {}
+    if lists:
+        rows = _elements(cursor, lists, chunks)
+        for ref in lists:
+            contents[ref] = _cut(rows, ref)
+    missing = [key for key in single if key not in chunks]
+    if missing:
+        for key, *chunk in cursor.execute(
+            """SELECT key, digest, kind, data FROM durable_chunks
+            WHERE key IN (SELECT value FROM json_each(?))""",
+            (json.dumps(missing),),
+        ):
+            chunks[key] = Chunk(*chunk)
+    return Page(tuple(found), contents, chunks, more)
+
+
+class _Names(NamedTuple):
+    """What refs stand for, the refs of lists that are to be read, and the keys of single chunks."""
+
+    contents: dict[Ref, Inline | int | Elements]
+    lists: list[Ref]
+    single: set[int]
+
+
+def _named(found: Sequence[Found], query: Query) -> _Names:
+    """What has to be read for some checkpoints, and what needs no reading."""
+    contents: dict[Ref, Inline | int | Elements] = {}
     lists: list[Ref] = []
     single: set[int] = set()
     for ref in _wanted(found, query):
@@ -240,21 +302,9 @@ def _page(cursor: sqlite3.Cursor, found: Sequence[Found], query: Query, more: An
             contents[ref] = Elements(ref[0::2], ref[1::2])
             single.update(ref[0::2])
         else:
-            contents[ref] = Elements((), ())  # filled in below: the lists of a page are read together
+            contents[ref] = Elements((), ())  # filled in later: the lists of a page are read together
             lists.append(ref)
-    if lists:
-        rows = _elements(cursor, lists, chunks)
-        for ref in lists:
-            contents[ref] = _cut(rows, ref)
-    missing = [key for key in single if key not in chunks]
-    if missing:
-        for key, *chunk in cursor.execute(
-            """SELECT key, digest, kind, data FROM durable_chunks
-            WHERE key IN (SELECT value FROM json_each(?))""",
-            (json.dumps(missing),),
-        ):
-            chunks[key] = Chunk(*chunk)
-    return Page(tuple(found), contents, chunks, more)
+    return _Names(contents, lists, single)
 
 
 def _wanted(found: Sequence[Found], query: Query) -> Iterable[Ref]:

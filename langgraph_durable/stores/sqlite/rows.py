@@ -170,7 +170,7 @@ class AtOnce:
 
     def elements(self, place: Place, rows: Sequence[tuple[int, int, int, int]]) -> None:
         for row in rows:
-            self._add(_ELEMENT, *row)
+            self._values += (_ELEMENT, *row, *_PADDING[4])
         self._ends[place, rows[-1][0]] = rows[-1][1] + rows[-1][2]
 
     def relisted(self, place: Place, runs: Sequence[tuple[int, int, int]]) -> int:
