@@ -4,6 +4,7 @@ from langgraph_durable.errors import (
     BusyError,
     ClosedError,
     CorruptDataError,
+    CorruptDataWarning,
     DurableError,
     InvalidRequestError,
     NotADatabaseError,
@@ -14,7 +15,7 @@ from langgraph_durable.errors import (
     ThreadDeletedError,
     UnserializableError,
 )
-from langgraph_durable.saver import AsyncSqliteSaver, SqliteSaver
+from langgraph_durable.saver import AsyncSqliteSaver, FileSaver, SqliteSaver
 
 __version__ = "0.1.0"
 
@@ -23,7 +24,9 @@ __all__ = [
     "BusyError",
     "ClosedError",
     "CorruptDataError",
+    "CorruptDataWarning",
     "DurableError",
+    "FileSaver",
     "InvalidRequestError",
     "NotADatabaseError",
     "OpenError",

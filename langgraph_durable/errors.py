@@ -13,6 +13,8 @@
     ├── ThreadDeletedError         a run went on writing to a thread that was deleted under it
     └── InvalidRequestError        a call that cannot mean anything (also a ValueError)
 
+    CorruptDataWarning             something stored is damaged, and what is left was used instead (a UserWarning)
+
 An error of a database driver never gets out bare: it is the `__cause__` of one of these.
 """
 
@@ -82,6 +84,10 @@ class CorruptDataError(DurableError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuilt, (type(self), self.args[0], vars(self))
+
+
+class CorruptDataWarning(UserWarning):
+    """Something stored is damaged, and what is left was used instead; the message says where it is."""
 
 
 class ThreadDeletedError(DurableError):

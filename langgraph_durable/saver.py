@@ -44,6 +44,7 @@ from langgraph_durable.core.flows import (
 from langgraph_durable.core.records import Batch, Query
 from langgraph_durable.engine import Engine
 from langgraph_durable.errors import DurableError
+from langgraph_durable.sources import files_source, sqlite_source
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import DeltaChannelHistory
@@ -332,7 +333,7 @@ class SqliteSaver(DurableSaver):
     ) -> None:
         super().__init__(serde=serde)
         self._native = serde is None
-        self._engine = Engine(database, busy_timeout)
+        self._engine = Engine(sqlite_source(database, busy_timeout))
 
     @classmethod
     def from_conn_string(
@@ -343,6 +344,41 @@ class SqliteSaver(DurableSaver):
 
 
 AsyncSqliteSaver = SqliteSaver
+
+
+class FileSaver(DurableSaver):
+    """A checkpointer over a folder of plain files that a person can read, for sync and async code alike.
+
+    `path` is the folder; one that does not exist is made, readable by its owner only, with a README.md that says what
+    is in it. It keeps itself out of git unless it is made `shareable`. `busy_timeout` is how many seconds to wait for
+    somebody else who writes to the same thread. With a `serde` of one's own every value passes through it.
+
+    Raises OpenError, or one of its kinds, when that is not a folder that can be used.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        serde: SerializerProtocol | None = None,
+        busy_timeout: float = 30.0,
+        shareable: bool = False,
+    ) -> None:
+        super().__init__(serde=serde)
+        self._native = serde is None
+        self._engine = Engine(files_source(path, busy_timeout, shareable=shareable))
+
+    @classmethod
+    def from_conn_string(
+        cls,
+        conn_string: str,
+        *,
+        serde: SerializerProtocol | None = None,
+        busy_timeout: float = 30.0,
+        shareable: bool = False,
+    ) -> Self:
+        """A saver over the folder at a path, to be used as `with ... as saver` or `async with ... as saver`."""
+        return cls(conn_string, serde=serde, busy_timeout=busy_timeout, shareable=shareable)
 
 
 class _Setup:

@@ -19,7 +19,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
 from langgraph.checkpoint.base.id import uuid6
 
-from langgraph_durable import SqliteSaver
+from langgraph_durable import FileSaver, SqliteSaver
 
 T = TypeVar("T")
 
@@ -27,11 +27,11 @@ T = TypeVar("T")
 class Face:
     """A saver through one of its two forms. `loop` is None in the blocking form."""
 
-    def __init__(self, saver: SqliteSaver, loop: asyncio.AbstractEventLoop | None) -> None:
+    def __init__(self, saver: SqliteSaver | FileSaver, loop: asyncio.AbstractEventLoop | None) -> None:
         self.saver = saver
         self.loop = loop
 
-    def other(self, saver: SqliteSaver) -> Face:
+    def other(self, saver: SqliteSaver | FileSaver) -> Face:
         """Another saver through the same form."""
         return Face(saver, self.loop)
 
@@ -121,16 +121,29 @@ def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop |
         made.close()
 
 
-@pytest.fixture(params=["file", "memory"])
+def saver_at(place: str, **options: Any) -> SqliteSaver | FileSaver:
+    """A saver over what is at a place: a folder has no ending."""
+    return FileSaver(place, **options) if place.endswith("checkpoints") else SqliteSaver(place, **options)
+
+
+@pytest.fixture(params=["file", "memory", "folder"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where the database is."""
+    """Where a saver keeps what it stores."""
+    return {"memory": ":memory:", "file": str(tmp_path / "agent.db"), "folder": str(tmp_path / "checkpoints")}[
+        request.param
+    ]
+
+
+@pytest.fixture(params=["file", "memory"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where an SQLite database is."""
     return ":memory:" if request.param == "memory" else str(tmp_path / "agent.db")
 
 
 @pytest.fixture
 def face(place: str, loop: asyncio.AbstractEventLoop | None) -> Iterator[Face]:
-    """A new saver, over a file and over memory, in both forms."""
-    with SqliteSaver(place) as saver:
+    """A new saver, over a file, over memory and over a folder, in both forms."""
+    with saver_at(place) as saver:
         yield Face(saver, loop)
 
 
@@ -143,10 +156,10 @@ def path(tmp_path: Path) -> str:
 @pytest.fixture
 def open_face(loop: asyncio.AbstractEventLoop | None) -> Iterator[Callable[..., Face]]:
     """A function that opens another saver in this test's form; all are closed at the end."""
-    opened: list[SqliteSaver] = []
+    opened: list[SqliteSaver | FileSaver] = []
 
-    def make(*args: Any, **kwargs: Any) -> Face:
-        opened.append(SqliteSaver(*args, **kwargs))
+    def make(place: Any, **kwargs: Any) -> Face:
+        opened.append(saver_at(place, **kwargs) if isinstance(place, str) else SqliteSaver(place, **kwargs))
         return Face(opened[-1], loop)
 
     yield make

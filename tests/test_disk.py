@@ -75,9 +75,9 @@ def sound(path: str | Path) -> None:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def test_no_room_for_another_page(place: str, faults: Faults, open_face: Callable[..., Face]) -> None:
+def test_no_room_for_another_page(database: str, faults: Faults, open_face: Callable[..., Face]) -> None:
     """A database that may not grow says so with StoreError, keeps what it has, and goes on when it may grow again."""
-    face = open_face(place)
+    face = open_face(database)
     face.put(thread("first"), checkpoint())
     pages = faults.opened[0].execute("PRAGMA page_count").fetchone()[0]
     faults.pragma(f"PRAGMA max_page_count = {pages + 50}")
@@ -93,9 +93,9 @@ def test_no_room_for_another_page(place: str, faults: Faults, open_face: Callabl
     intact(face, acknowledged)
 
 
-def test_deleting_makes_room(place: str, faults: Faults, open_face: Callable[..., Face]) -> None:
+def test_deleting_makes_room(database: str, faults: Faults, open_face: Callable[..., Face]) -> None:
     """A thread can be deleted while nothing else fits, and what it gives back can be used."""
-    face = open_face(place)
+    face = open_face(database)
     face.put(thread("first"), checkpoint())
     pages = faults.opened[0].execute("PRAGMA page_count").fetchone()[0]
     faults.pragma(f"PRAGMA max_page_count = {pages + 80}")

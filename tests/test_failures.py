@@ -76,10 +76,10 @@ def prepared(face: Face) -> RunnableConfig:
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("word", [BEGINS, COMMITS], ids=["begin", "commit"])
 def test_a_failed_commit_stores_nothing(
-    name: str, word: tuple[str, ...], place: str, faults: Faults, open_face: Callable[..., Face]
+    name: str, word: tuple[str, ...], database: str, faults: Faults, open_face: Callable[..., Face]
 ) -> None:
     """Each call that writes raises StoreError from SQLite's error when its commit fails, and changes nothing."""
-    face = open_face(place)
+    face = open_face(database)
     saved = prepared(face)
     before = face.list(None)
     faults.arm(word)
@@ -119,16 +119,16 @@ def test_any_statement_may_fail(name: str, path: str, faults: Faults, open_face:
 
 @pytest.mark.parametrize("error", [EIO, KeyboardInterrupt()], ids=lambda error: type(error).__name__)
 def test_one_statement_that_fails_once(
-    error: BaseException, place: str, faults: Faults, open_face: Callable[..., Face]
+    error: BaseException, database: str, faults: Faults, open_face: Callable[..., Face]
 ) -> None:
     """A disk error or Ctrl-C at any one statement, those that open a connection included, does nobody else any harm."""
-    face = open_face(place)
+    face = open_face(database)
     if face.loop is not None and isinstance(error, KeyboardInterrupt):
         pytest.skip("Python interrupts the main thread only, and there it does not strike a statement")
     passed = 0
     for nth in range(1, 300):
         root = face.put(thread(f"{nth}"), checkpoint("root", messages=["m" * 100]))
-        if place != ":memory:":
+        if database != ":memory:":
             faults.arm(COMMITS)
             with pytest.raises(StoreError):
                 face.put(thread("never"), checkpoint("never"))
@@ -207,9 +207,9 @@ def test_a_commit_that_may_have_happened(path: str, faults: Faults, open_face: C
     ]
 
 
-def test_no_memory_of_what_was_not_stored(place: str, faults: Faults, open_face: Callable[..., Face]) -> None:
+def test_no_memory_of_what_was_not_stored(database: str, faults: Faults, open_face: Callable[..., Face]) -> None:
     """What a failed call would have stored is stored by the next one, nothing is taken for being there already."""
-    face = open_face(place)
+    face = open_face(database)
     saved = face.put(thread(), checkpoint(messages=[HumanMessage("one" * 50)]))
     more = [HumanMessage("one" * 50), AIMessage("two" * 50)]
     faults.arm(COMMITS)

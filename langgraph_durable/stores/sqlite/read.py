@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Any, NamedTuple
 
-from langgraph_durable.core.records import Chunk, Elements, Found, FoundWrites, Inline, Page, Query, Ref
+from langgraph_durable.core.records import Chunk, Found, FoundWrites, Inline, Page, Query, Ref
+from langgraph_durable.stores.refs import DAMAGED, ListRows, cut, named
 from langgraph_durable.stores.sqlite.official import OfficialTables
-from langgraph_durable.stores.sqlite.refs import DAMAGED, unpacked
+from langgraph_durable.stores.sqlite.refs import unpacked
 
 PAGE = 64
 """Checkpoints read at once: their lists share chunks, so a page costs little more than its newest checkpoint."""
@@ -58,8 +58,8 @@ def read_at_once(cursor: sqlite3.Cursor, official: OfficialTables | None, query:
     width = len(rows[0]) - 4
     calls = [_call(*row[width:]) for row in rows if row[width] is not None]
     found = [_checkpoint(rows[0], calls)]
-    named = _named(found, query)
-    return None if named.lists or named.single else Page(tuple(found), named.contents, {}, None)
+    names = named(found, query)
+    return None if names.lists or names.single else Page(tuple(found), names.contents, {}, None)
 
 
 def read(cursor: sqlite3.Cursor, official: OfficialTables | None, query: Query) -> Page:
@@ -258,12 +258,12 @@ def _with_writes(cursor: sqlite3.Cursor, found: Found) -> Found:
 
 def _page(cursor: sqlite3.Cursor, found: Sequence[Found], query: Query, more: Any) -> Page:
     """The checkpoints with the contents of all that they name, each chunk once."""
-    contents, lists, single = _named(found, query)
+    contents, lists, single = named(found, query)
     chunks: dict[int, Chunk] = {}
     if lists:
         rows = _elements(cursor, lists, chunks)
         for ref in lists:
-            contents[ref] = _cut(rows, ref)
+            contents[ref] = cut(rows, ref)
     missing = [key for key in single if key not in chunks]
     if missing:
         for key, *chunk in cursor.execute(
@@ -275,61 +275,7 @@ def _page(cursor: sqlite3.Cursor, found: Sequence[Found], query: Query, more: An
     return Page(tuple(found), contents, chunks, more)
 
 
-class _Names(NamedTuple):
-    """What refs stand for, the refs of lists that are to be read, and the keys of single chunks."""
-
-    contents: dict[Ref, Inline | int | Elements]
-    lists: list[Ref]
-    single: set[int]
-
-
-def _named(found: Sequence[Found], query: Query) -> _Names:
-    """What has to be read for some checkpoints, and what needs no reading."""
-    contents: dict[Ref, Inline | int | Elements] = {}
-    lists: list[Ref] = []
-    single: set[int] = set()
-    for ref in _wanted(found, query):
-        if ref in contents or ref == DAMAGED:
-            continue
-        if isinstance(ref, int):
-            contents[ref] = ref
-            single.add(ref)
-        elif not ref:
-            contents[ref] = Elements((), ())
-        elif isinstance(ref[0], str):
-            contents[ref] = Inline(*ref)
-        elif isinstance(ref[0], int):
-            contents[ref] = Elements(ref[0::2], ref[1::2])
-            single.update(ref[0::2])
-        else:
-            contents[ref] = Elements((), ())  # filled in later: the lists of a page are read together
-            lists.append(ref)
-    return _Names(contents, lists, single)
-
-
-def _wanted(found: Sequence[Found], query: Query) -> Iterable[Ref]:
-    """The refs whose contents the caller asks for."""
-    if query.contents == "none":
-        return
-    for one in found:
-        if query.contents == "all":
-            for ref in one.refs:
-                if query.has is None or not query.has(one.thread_id, one.ns, one.epoch, ref):
-                    yield ref
-        for call in one.writes:
-            for _, _, ref in call.entries:
-                yield ref
-
-
-class _Rows(NamedTuple):
-    """The elements that were read of one list: position, chunk key and count of each row."""
-
-    positions: Sequence[int]
-    keys: Sequence[int]
-    counts: Sequence[int]
-
-
-def _elements(cursor: sqlite3.Cursor, lists: Sequence[Ref], chunks: dict[int, Chunk]) -> dict[int, _Rows]:
+def _elements(cursor: sqlite3.Cursor, lists: Sequence[Ref], chunks: dict[int, Chunk]) -> dict[int, ListRows]:
     """What the page needs of each list, read in one sweep of each; their chunks go into `chunks`."""
     spans: dict[int, tuple[int, int]] = {}
     for ref in lists:
@@ -345,7 +291,7 @@ def _elements(cursor: sqlite3.Cursor, lists: Sequence[Ref], chunks: dict[int, Ch
             (key, start, stop),
         ).fetchall()
         if not found:
-            rows[key] = _Rows((), (), ())
+            rows[key] = ListRows((), (), ())
             continue
         positions, keys, counts, *columns = zip(*found, strict=True)
         # As `Chunk(...)`, of which the interpreter would make a call of its own for each.
@@ -353,21 +299,5 @@ def _elements(cursor: sqlite3.Cursor, lists: Sequence[Ref], chunks: dict[int, Ch
         if None in columns[0]:
             for chunk in [chunk for chunk, digest in zip(keys, columns[0], strict=True) if digest is None]:
                 del chunks[chunk]
-        rows[key] = _Rows(positions, keys, counts)
+        rows[key] = ListRows(positions, keys, counts)
     return rows
-
-
-def _cut(rows: dict[int, _Rows], ref: Ref) -> Elements:
-    """The elements that the runs of `ref` consist of."""
-    keys: list[int] = []
-    counts: list[int] = []
-    for key, start, stop in ref:
-        of = rows[key]
-        low, high = bisect_left(of.positions, start), bisect_left(of.positions, stop)
-        keys += of.keys[low:high]
-        counts += of.counts[low:high]
-        if sum(of.counts[low:high]) != stop - start:
-            # A list whose rows are gone must not come back short: the key of no chunk stands for what is missing.
-            keys.append(0)
-            counts.append(1)
-    return Elements(tuple(keys), tuple(counts))

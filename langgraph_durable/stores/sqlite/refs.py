@@ -1,13 +1,10 @@
-"""A ref of the SQLite store is an int or a tuple of tuples of them, and one msgpack list holds those of a row."""
+"""One msgpack list holds the refs of a row."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import ormsgpack
-
-DAMAGED: Any = "damaged"
-"""A ref where there are bytes that do not decode; it stands for no content."""
 
 
 def packed(refs: Any) -> bytes:

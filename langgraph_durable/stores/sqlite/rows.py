@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from langgraph_durable.stores.sqlite.keys import Keys, OutdatedError, Place, last_key
 
@@ -55,25 +55,6 @@ _INSERT = [
     f"INSERT INTO durable_rows VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)'] * count)}"  # noqa: S608
     for count in range(MOST + 1)
 ]
-
-
-class Rows(Protocol):
-    """Where the rows of a batch go. The answers are keys."""
-
-    def chunk(self, place: Place, digest: bytes, kind: str, data: bytes) -> int:
-        """A chunk, or the one that its thread has by that name."""
-
-    def new_list(self, place: Place) -> int:
-        """A list without elements."""
-
-    def end(self, place: Place, list_key: int) -> int:
-        """How many elements a list has."""
-
-    def elements(self, place: Place, rows: Sequence[tuple[int, int, int, int]]) -> None:
-        """Elements at the end of one list: (list, position, count, chunk)."""
-
-    def relisted(self, place: Place, runs: Sequence[tuple[int, int, int]]) -> int:
-        """A new list of the elements of some runs."""
 
 
 class Singly:

@@ -23,6 +23,7 @@ from langgraph_durable.core.records import (
     Stored,
 )
 from langgraph_durable.stores.base import Outcome
+from langgraph_durable.stores.parts import Parts
 from langgraph_durable.stores.sqlite.keys import (
     Keys,
     OutdatedError,
@@ -33,7 +34,6 @@ from langgraph_durable.stores.sqlite.keys import (
     new_thread,
 )
 from langgraph_durable.stores.sqlite.official import OfficialTables
-from langgraph_durable.stores.sqlite.parts import Parts
 from langgraph_durable.stores.sqlite.refs import packed
 from langgraph_durable.stores.sqlite.rows import AtOnce, Singly
 from langgraph_durable.stores.sqlite.threads import copy_thread, delete_checkpoints, delete_thread
@@ -77,14 +77,14 @@ def apply(cursor: sqlite3.Cursor, keys: Keys, official: OfficialTables | None, b
     return copy_thread(cursor, official, batch.thread_id, work, thread)
 
 
-def _checkpoint_row(parts: Parts, work: PutCheckpoint) -> tuple[tuple[Ref, ...], tuple[Any, ...]]:
+def _checkpoint_row(parts: Parts[Place], work: PutCheckpoint) -> tuple[tuple[Ref, ...], tuple[Any, ...]]:
     """The refs of a checkpoint, and its columns from `parent` on."""
     refs = tuple(parts.ref(part, versioned=True) for part in work.parts)
     exact = work.exact_metadata or (None, None)
     return refs, (work.parent, work.run_id, work.metadata, *exact, *work.head, packed(refs))
 
 
-def _write_row(parts: Parts, work: PutWrites) -> tuple[tuple[Ref, ...], tuple[Any, ...]]:
+def _write_row(parts: Parts[Place], work: PutWrites) -> tuple[tuple[Ref, ...], tuple[Any, ...]]:
     """The refs of a task's writes, and their columns from `task_id` on."""
     entries = [(index, channel, parts.ref(part, versioned=False)) for index, channel, part in work.entries]
     refs = tuple(ref for _, _, ref in entries)

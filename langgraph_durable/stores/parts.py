@@ -8,19 +8,39 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from typing import Generic, Protocol, TypeVar
 
 from langgraph_durable.core.records import Batch, Fresh, Inline, Known, Many, One, Part, Ref, Span
-from langgraph_durable.stores.sqlite.keys import Place
-from langgraph_durable.stores.sqlite.rows import Rows
+
+Where = TypeVar("Where", contravariant=True)
 
 MOST_RUNS = 64
 """Runs that a version of a list may consist of before its elements are listed anew: reading stays one short walk."""
 
 
-class Parts:
+class Rows(Protocol[Where]):
+    """Where the rows of a batch go. The answers are keys; `place` is whatever the engine knows of the thread."""
+
+    def chunk(self, place: Where, digest: bytes, kind: str, data: bytes) -> int:
+        """A chunk, or the one that its thread has by that name."""
+
+    def new_list(self, place: Where) -> int:
+        """A list without elements."""
+
+    def end(self, place: Where, list_key: int) -> int:
+        """How many elements a list has."""
+
+    def elements(self, place: Where, rows: Sequence[tuple[int, int, int, int]]) -> None:
+        """Elements at the end of one list: (list, position, count, chunk)."""
+
+    def relisted(self, place: Where, runs: Sequence[tuple[int, int, int]]) -> int:
+        """A new list of the elements of some runs."""
+
+
+class Parts(Generic[Where]):
     """The parts of one batch, on their way to being refs."""
 
-    def __init__(self, rows: Rows, place: Place, batch: Batch) -> None:
+    def __init__(self, rows: Rows[Where], place: Where, batch: Batch) -> None:
         self._rows = rows
         self._place = place
         self._keys: dict[bytes, int] = {}

@@ -1,0 +1,140 @@
+"""Stored bytes as JSON that a person can read, and exactly the same bytes back from it.
+
+What JSON can say is said in JSON, the rest is in base64; nothing is said that would come back as other bytes:
+
+    {"role": "ai", "content": "...", ...}        a message, with its fields
+    {"value": ...}                               text, numbers, booleans, null, and lists and dicts of them
+    {"type": "...", "base64": "..."}             what the serializer made of anything else
+    {"values": [...]}                            several of these in one chunk
+    {"kind": "...", "base64": "..."}             bytes of any other kind: compressed, encrypted
+
+The bytes are the element streams of `codec`.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from typing import Any
+
+import ormsgpack
+
+ROLES = {2: "human", 3: "ai", 4: "system", 5: "tool"}
+"""The codes of messages in a stream, by what they are called in the text."""
+
+_MARK = 0xDEADBEEF
+_MARK_BYTES = b"\xce\xde\xad\xbe\xef"
+_CODES = {role: code for code, role in ROLES.items()}
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+_ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def to_text(value: Any) -> str:
+    """`value` as JSON in one line. ValueError or TypeError where JSON cannot say it."""
+    return _ENCODE(value)
+
+
+def from_bytes(kind: str, data: bytes) -> dict[str, Any]:
+    """Bytes of a kind as a JSON object."""
+    if kind == "":
+        try:
+            values = _values(data)
+        except (ValueError, TypeError, RecursionError):
+            values = None
+        if values is not None and len(values) == 1:
+            return values[0]
+        if values:
+            return {"values": values}
+    return {"kind": kind, "base64": _base64(data)}
+
+
+def to_bytes(said: Mapping[str, Any]) -> tuple[str, bytes]:
+    """What `from_bytes` was given. ValueError, KeyError or TypeError when it is not what that makes."""
+    if "kind" in said:
+        return str(said["kind"]), b64decode(said["base64"], validate=True)
+    if "values" in said and len(said) == 1:
+        return "", b"".join(map(_stream, said["values"]))
+    return "", _stream(said)
+
+
+def _values(data: bytes) -> list[dict[str, Any]] | None:
+    """The values of a stream; None where they would come back as other bytes."""
+    values = []
+    flat = _items(data)
+    for code, payload in zip(flat[0::2], flat[1::2], strict=True):
+        said = _said(code, payload)
+        if said is None:
+            return None
+        values.append(said)
+    return values if b"".join(map(_stream, values)) == data else None
+
+
+def _items(data: bytes) -> list[Any]:
+    """Codes and payloads in turns. ValueError when that is not what the bytes are."""
+    # A stream does not say how many there are, and msgpack does not say where it stopped: too few of them end before
+    # the mark, too many fail.
+    low, high = 1, 2
+    while True:
+        flat = _unpacked(data, low)
+        if flat is None:
+            break
+        if flat.pop() == _MARK:
+            return flat
+        low, high = high, 2 * high
+    low, high = low // 2 + 1, low - 1
+    while low <= high:
+        middle = (low + high) // 2
+        flat = _unpacked(data, middle)
+        if flat is None:
+            high = middle - 1
+        elif flat.pop() == _MARK:
+            return flat
+        else:
+            low = middle + 1
+    raise ValueError("these are no values")
+
+
+def _unpacked(data: bytes, count: int) -> list[Any] | None:
+    try:
+        unpacked: list[Any] = ormsgpack.unpackb(
+            b"\xdd" + (2 * count + 1).to_bytes(4, "big") + data + _MARK_BYTES, option=ormsgpack.OPT_NON_STR_KEYS
+        )
+    except ValueError:
+        return None
+    return unpacked
+
+
+def _said(code: Any, payload: Any) -> dict[str, Any] | None:
+    if type(code) is not int:
+        return None
+    if code == 1:
+        return {"value": payload} if _is_json(payload) else None
+    if code == 0:
+        kind, data = payload
+        return {"type": kind, "base64": _base64(data)}
+    if code in ROLES and "role" not in payload and _is_json(payload):
+        return {"role": ROLES[code], **payload}
+    return None
+
+
+def _stream(said: Mapping[str, Any]) -> bytes:
+    if "role" in said:
+        fields = dict(said)
+        return bytes((_CODES[fields.pop("role")],)) + ormsgpack.packb(fields)
+    if "base64" in said:
+        return b"\x00" + ormsgpack.packb([said["type"], b64decode(said["base64"], validate=True)])
+    return b"\x01" + ormsgpack.packb(said["value"])
+
+
+def _is_json(value: Any) -> bool:
+    kind = type(value)
+    if kind is dict:
+        return all(type(key) is str for key in value) and all(map(_is_json, value.values()))
+    if kind is list:
+        return all(map(_is_json, value))
+    return kind in _SCALARS and (kind is not float or value - value == 0)
+
+
+def _base64(data: bytes) -> str:
+    return b64encode(data).decode("ascii")

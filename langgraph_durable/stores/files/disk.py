@@ -1,0 +1,130 @@
+"""What is written here is on the disk when the function returns: the file, and the folder when a name in it is new.
+
+A file is only ever appended to, or put in the place of another whole. https://lwn.net/Articles/457667/
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]  # asked for one constant, which is then missing
+
+FILE_MODE = 0o600
+FOLDER_MODE = 0o700
+
+_FULL: int | None = getattr(fcntl, "F_FULLFSYNC", None)
+_BINARY = getattr(os, "O_BINARY", 0)
+_sync = getattr(os, "fdatasync", os.fsync)
+
+
+def read(path: str, start: int = 0) -> bytes:
+    """The bytes of a file from `start` on. FileNotFoundError when it is not there."""
+    fd = os.open(path, os.O_RDONLY | _BINARY)
+    with os.fdopen(fd, "rb") as file:
+        file.seek(start)
+        return file.read()
+
+
+def append(path: str, size: int, data: bytes) -> None:
+    """Put `data` behind the first `size` bytes of a file, and nothing behind that; after an error it ends there."""
+    fd = os.open(path, os.O_WRONLY | _BINARY)
+    try:
+        try:
+            if os.fstat(fd).st_size != size:
+                os.ftruncate(fd, size)
+            os.lseek(fd, size, os.SEEK_SET)
+            _write(fd, data)
+            _full_sync(fd)
+        except BaseException:
+            # What was acknowledged ends here. Whether this reaches the disk is not known; what is behind it would be
+            # read as stored though the caller was told that it was not.
+            with suppress(OSError):
+                os.ftruncate(fd, size)
+            raise
+    finally:
+        os.close(fd)
+
+
+def replace(path: str, data: bytes) -> None:
+    """Put a file with these bytes in the place of what is at `path`, or make it."""
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, FILE_MODE)
+    try:
+        try:
+            _write(fd, data)
+            _full_sync(fd)
+        finally:
+            os.close(fd)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_folder(folder)
+
+
+def make(path: str, data: bytes) -> None:
+    """A file with these bytes, unless there is one; whoever makes it at the same moment does not come in between."""
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, FILE_MODE)
+    try:
+        try:
+            _write(fd, data)
+            _full_sync(fd)
+        finally:
+            os.close(fd)
+        with suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        os.unlink(temporary)
+    sync_folder(folder)
+
+
+def make_folder(path: str) -> None:
+    """A folder that only its owner may enter, with those above it, unless it is there."""
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(path)
+    if above != path:
+        make_folder(above)
+    with suppress(FileExistsError):
+        os.mkdir(path, FOLDER_MODE)
+    sync_folder(above)
+
+
+def remove(path: str) -> None:
+    """Take a file away, if it is there."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def sync_folder(path: str) -> None:
+    """See to it that the names in a folder are on the disk; Windows has no way to say that, and needs none."""
+    if os.name == "nt":
+        return
+    fd = os.open(path or ".", os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _write(fd: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(fd, left) :]
+
+
+def _full_sync(fd: int) -> None:
+    if _FULL is None:
+        _sync(fd)
+    else:
+        # On macOS fsync leaves the bytes in the drive's own cache.
+        fcntl.fcntl(fd, _FULL)

@@ -1,0 +1,277 @@
+"""A journal is lines of JSON, each of them whole or not there: it begins with its own checksum and length.
+
+    {"sum":"9a3f01c2","size":     183,"type":"checkpoint", ...}
+
+`sum` is the CRC-32 of the `size` bytes that follow the comma after it, up to the brace at the end of the line. The
+first line is of type `thread`. A `chunk` is told in the words of `core.readable`, or names the file that it is in.
+Numbers of chunks and lists are the journal's own; refs have the journal's `base` added, so that no two journals share
+one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from langgraph_durable.core.readable import from_bytes, to_bytes, to_text
+from langgraph_durable.core.records import Chunk, Found, FoundWrites, Inline, Ref
+
+VERSION = 1
+"""The version of the format, in the first line."""
+
+_PREFIX = re.compile(rb'\{"sum":"([0-9a-f]{8})","size": *([0-9]+),')
+_METADATA = json.JSONEncoder(ensure_ascii=False).encode
+
+
+class Outside(NamedTuple):
+    """A chunk in a file of its own: its digest, and the name, the bytes and the checksum of the file."""
+
+    digest: bytes
+    file: str
+    size: int
+    sum: int
+
+
+class New(NamedTuple):
+    """What a record brings: chunks by their numbers, and elements of lists as (list, position, count, chunk)."""
+
+    chunks: Sequence[tuple[int, Chunk | Outside]] = ()
+    elements: Sequence[tuple[int, int, int, int]] = ()
+
+
+class Head(NamedTuple):
+    """Whose journal it is. Every journal that takes the place of another has another epoch."""
+
+    thread_id: str
+    epoch: int
+
+    @property
+    def base(self) -> int:
+        """What is added to the journal's numbers in refs."""
+        return self.epoch << 32
+
+
+class Put(NamedTuple):
+    """A checkpoint, without its writes, and the run that made it; `order` is its place among those of all threads."""
+
+    order: int
+    found: Found
+    run_id: str | None
+    new: New
+
+    @property
+    def refs(self) -> tuple[Ref, ...]:
+        """The refs in it."""
+        return self.found.refs
+
+
+class Wrote(NamedTuple):
+    """The writes of a task."""
+
+    order: int
+    ns: str
+    checkpoint_id: str
+    call: FoundWrites
+    new: New
+
+    @property
+    def refs(self) -> tuple[Ref, ...]:
+        """The refs in it."""
+        return tuple(ref for _, _, ref in self.call.entries)
+
+
+class Buried(NamedTuple):
+    """Hashes of checkpoints that were deleted, with the day (since 1970) on which they were."""
+
+    names: Mapping[str, int]
+
+
+Record: TypeAlias = Head | Put | Wrote | Buried
+
+
+class Line(NamedTuple):
+    """A line of a journal: the record in it, or why there is none. `end` is where the next one begins.
+
+    `ended` is False for a last line that is whole, and lacks only its end.
+    """
+
+    number: int
+    end: int
+    record: Record | None
+    trouble: str = ""
+    ended: bool = True
+
+
+def framed(body: str) -> bytes:
+    """A JSON object as a line. UnicodeEncodeError for half a surrogate pair."""
+    data = body[1:].encode()
+    return b'{"sum":"%08x","size":%8d,' % (zlib.crc32(data), len(data)) + data + b"\n"
+
+
+def encoded(record: Record, head: Head) -> bytes:
+    """A record as a line of the journal of `head`. ValueError or TypeError for what cannot be written."""
+    if isinstance(record, Head):
+        said: dict[str, Any] = {
+            "type": "thread",
+            "version": VERSION,
+            "id": record.thread_id,
+            "epoch": record.epoch,
+        }
+    elif isinstance(record, Put):
+        found = record.found
+        said = {"type": "checkpoint", "order": record.order, "ns": found.ns, "id": found.id, "parent": found.parent}
+        if record.run_id is not None:
+            said["run"] = record.run_id
+        said |= _said_metadata(found.metadata)
+        if found.exact_metadata is not None:
+            said["exact"] = from_bytes(*found.exact_metadata)
+        said["head"] = from_bytes(*found.head)
+        said |= _said_new(record.new)
+        said["values"] = [_said_ref(ref, head.base) for ref in found.refs]
+    elif isinstance(record, Wrote):
+        call = record.call
+        said = {"type": "writes", "order": record.order, "ns": record.ns, "checkpoint": record.checkpoint_id}
+        said |= {"task": call.task_id, "path": call.task_path, "replaces": call.replaces}
+        said |= _said_new(record.new)
+        said["entries"] = [[index, channel, _said_ref(ref, head.base)] for index, channel, ref in call.entries]
+    else:
+        said = {"type": "deleted", "names": dict(record.names)}
+    return framed(to_text(said))
+
+
+def read_lines(data: bytes, head: Head | None, number: int = 1, offset: int = 0) -> Iterator[Line]:
+    """The lines of `data`, which begins at byte `offset` of a journal with line `number`.
+
+    `head` is the journal's, or None when `data` begins with it.
+    """
+    start = 0
+    while start < len(data):
+        prefix = _PREFIX.match(data, start)
+        stop = prefix.end() + int(prefix[2]) if prefix is not None else start
+        if prefix is not None and stop <= len(data) and zlib.crc32(data[prefix.end() : stop]) == int(prefix[1], 16):
+            # Its length says where it ends, whatever became of the byte behind it.
+            record, trouble = _read(b"{" + data[prefix.end() : stop], head)
+            if isinstance(record, Head):
+                head = record
+            start = min(stop + 1, len(data))
+            yield Line(number, offset + start, record, trouble, ended=stop < len(data))
+        else:
+            if prefix is None:
+                trouble = "it does not begin as a record does"
+            elif stop > len(data):
+                trouble = f"it should be {stop - start} bytes long, and the file ends before that"
+            else:
+                trouble = "its checksum does not match"
+            newline = data.find(b"\n", start)
+            start = len(data) if newline < 0 else newline + 1
+            yield Line(number, offset + start, None, trouble)
+        number += 1
+
+
+def _read(body: bytes, head: Head | None) -> tuple[Record | None, str]:
+    try:
+        return _record(json.loads(body), head), ""
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        return None, f"it is whole, and this release cannot read it ({type(error).__name__}: {error})"
+
+
+def _record(said: dict[str, Any], head: Head | None) -> Record:
+    kind = said["type"]
+    if head is None:
+        if kind != "thread":
+            raise ValueError("the line that says whose journal this is has to be read first")
+        if said["version"] != VERSION:
+            raise ValueError(f"its format has version {said['version']!r}, and this release knows {VERSION}")
+        return Head(said["id"], said["epoch"])
+    if kind == "checkpoint":
+        exact = said.get("exact")
+        found = Found(
+            thread_id=head.thread_id,
+            ns=said["ns"],
+            id=said["id"],
+            parent=said["parent"],
+            metadata=_metadata(said),
+            exact_metadata=None if exact is None else Inline(*to_bytes(exact)),
+            head=Inline(*to_bytes(said["head"])),
+            refs=tuple(_ref(ref, head.base) for ref in said["values"]),
+            writes=(),
+            epoch=head.epoch,
+        )
+        return Put(said["order"], found, said.get("run"), _new(said))
+    if kind == "writes":
+        entries = tuple((index, channel, _ref(ref, head.base)) for index, channel, ref in said["entries"])
+        call = FoundWrites(said["task"], said["path"], said["replaces"], entries)
+        return Wrote(said["order"], said["ns"], said["checkpoint"], call, _new(said))
+    if kind == "deleted":
+        return Buried(said["names"])
+    raise ValueError(f"records of type {kind!r} are not known")
+
+
+def _said_metadata(metadata: str) -> dict[str, Any]:
+    """Metadata as an object where its exact text can be told from that, else as text."""
+    try:
+        value = json.loads(metadata, parse_constant=_refused)
+        if isinstance(value, dict) and _METADATA(value) == metadata:
+            return {"metadata": value}
+    except (ValueError, RecursionError):
+        pass
+    return {"metadata_text": metadata}
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _metadata(said: Mapping[str, Any]) -> str:
+    if "metadata_text" in said:
+        return str(said["metadata_text"])
+    return _METADATA(said["metadata"])
+
+
+def _said_new(new: New) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    if new.chunks:
+        said["new"] = [{"chunk": number, **_said_chunk(chunk)} for number, chunk in new.chunks]
+    if new.elements:
+        said["elements"] = [list(row) for row in new.elements]
+    return said
+
+
+def _said_chunk(chunk: Chunk | Outside) -> dict[str, Any]:
+    if isinstance(chunk, Outside):
+        return {"digest": chunk.digest.hex(), "file": chunk.file, "bytes": chunk.size, "crc": chunk.sum}
+    return {"digest": chunk.digest.hex(), "is": from_bytes(chunk.kind, chunk.data)}
+
+
+def _new(said: Mapping[str, Any]) -> New:
+    chunks: list[tuple[int, Chunk | Outside]] = []
+    for one in said.get("new", ()):
+        digest = bytes.fromhex(one["digest"])
+        if "file" in one:
+            chunks.append((one["chunk"], Outside(digest, one["file"], one["bytes"], one["crc"])))
+        else:
+            chunks.append((one["chunk"], Chunk(digest, *to_bytes(one["is"]))))
+    return New(chunks, [(key, position, count, chunk) for key, position, count, chunk in said.get("elements", ())])
+
+
+def _said_ref(ref: Ref, base: int) -> Any:
+    if isinstance(ref, int):
+        return ref - base
+    if ref and isinstance(ref[0], str):
+        return from_bytes(*ref)
+    if ref and isinstance(ref[0], int):
+        return [number if place % 2 else number - base for place, number in enumerate(ref)]
+    return [[key - base, start, stop] for key, start, stop in ref]
+
+
+def _ref(said: Any, base: int) -> Ref:
+    if isinstance(said, int):
+        return said + base
+    if isinstance(said, dict):
+        return to_bytes(said)
+    if said and isinstance(said[0], int):
+        return tuple(number if place % 2 else number + base for place, number in enumerate(said))
+    return tuple((key + base, start, stop) for key, start, stop in said)
