@@ -61,6 +61,7 @@ class DurableSaver(BaseCheckpointSaver[str]):
 
     _engine: Engine
     _native: bool
+    _readable = False
     _coding: tuple[SerializerProtocol, Session] | None = None
 
     # -- LangGraph's protocol ------------------------------------------------------------------------------------
@@ -243,7 +244,7 @@ class DurableSaver(BaseCheckpointSaver[str]):
         coding = self._coding
         if coding is None or coding[0] is not self.serde:
             key = self._engine.digest_key(self.serde) if isinstance(self.serde, EncryptedSerializer) else b""
-            codec = Codec(self.serde, native=self._native, key=key)
+            codec = Codec(self.serde, native=self._native, key=key, readable=self._readable)
             coding = self._coding = (self.serde, Session(codec, self._engine.memory))
         return coding[1]
 
@@ -355,6 +356,8 @@ class FileSaver(DurableSaver):
 
     Raises OpenError, or one of its kinds, when that is not a folder that can be used.
     """
+
+    _readable = True
 
     def __init__(
         self,

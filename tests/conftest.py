@@ -140,6 +140,12 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return ":memory:" if request.param == "memory" else str(tmp_path / "agent.db")
 
 
+@pytest.fixture(params=["file", "folder"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where several processes keep what they store."""
+    return str(tmp_path / ("checkpoints" if request.param == "folder" else "agent.db"))
+
+
 @pytest.fixture
 def face(place: str, loop: asyncio.AbstractEventLoop | None) -> Iterator[Face]:
     """A new saver, over a file, over memory and over a folder, in both forms."""

@@ -35,7 +35,7 @@ from langgraph_durable import SqliteSaver
 from langgraph_durable.core.records import Batch, PutCheckpoint, PutWrites
 from langgraph_durable.stores.base import Outcome
 from langgraph_durable.stores.sqlite import SqliteStore
-from tests.conftest import checkpoint, thread
+from tests.conftest import checkpoint, saver_at, thread
 from tests.processes import Child, Pipe, child, forks
 
 pytestmark = forks
@@ -69,7 +69,7 @@ def values(writer: str, number: int) -> dict[str, Any]:
 
 def writes_until_killed(pipe: Pipe, path: str, name: str) -> None:
     """Three threads and three tasks put checkpoints and writes for ever, one of each prunes, and say what is stored."""
-    saver = SqliteSaver(path)
+    saver = saver_at(path)
     lock = threading.Lock()
 
     def say(writer: str, what: str, number: int) -> None:
@@ -118,10 +118,11 @@ def killed(victim: Child, after: int) -> list[Said]:
 
 def whole(path: str, said: Sequence[Said]) -> int:
     """Check that all that was said is there, and nothing half; the number of checkpoints there are."""
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    if path.endswith(".db"):
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     count = 0
-    with SqliteSaver(path) as saver:
+    with saver_at(path) as saver:
         for writer in sorted({one.writer for one in said}):
             puts = {one.number for one in said if one.writer == writer and one.what == "put"}
             written = {one.number for one in said if one.writer == writer and one.what == "writes"}
@@ -145,12 +146,13 @@ def whole(path: str, said: Sequence[Said]) -> int:
     return count
 
 
-def crashes(folder: Path, kills: int, each: int) -> None:
-    """Kill writers `kills` times, `each` times per database."""
+def crashes(folder: Path, kills: int, each: int, name: str) -> None:
+    """Kill writers `kills` times, `each` times per database; `name` is what a database is called."""
     dice = random.Random(kills)
     acknowledged = 0
     for database in range(kills // each):
-        path = str(folder / f"{database}.db")
+        (folder / str(database)).mkdir()
+        path = str(folder / str(database) / name)
         said: list[Said] = []
         for number in range(each):
             with child(writes_until_killed, path, f"round {number}") as victim:
@@ -163,15 +165,17 @@ def crashes(folder: Path, kills: int, each: int) -> None:
     assert acknowledged > 5 * kills
 
 
-def test_two_hundred_kills(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["agent.db", "checkpoints"])
+def test_two_hundred_kills(name: str, tmp_path: Path) -> None:
     """After each of 200 kills at random moments all that was acknowledged to six writers is there, and nothing half."""
-    crashes(tmp_path, 200, 10)
+    crashes(tmp_path, 200, 10, name)
 
 
 @pytest.mark.soak
-def test_ten_thousand_kills(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["agent.db", "checkpoints"])
+def test_ten_thousand_kills(name: str, tmp_path: Path) -> None:
     """The same, 10,000 times."""
-    crashes(tmp_path, 10_000, 50)
+    crashes(tmp_path, 10_000, 50, name)
 
 
 # -- graphs --------------------------------------------------------------------------------------------------------

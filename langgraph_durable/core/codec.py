@@ -53,13 +53,15 @@ class Codec:
     """Streams of values under one serializer.
 
     `native` allows codes other than 0: only with the serializer that this package chose itself. `key` goes into the
-    digests, so that whoever holds an encrypted database cannot try out contents against them.
+    digests, so that whoever holds an encrypted database cannot try out contents against them. `readable` compresses
+    nothing, for a store that keeps what it is given as text.
     """
 
-    def __init__(self, serde: SerializerProtocol, *, native: bool, key: bytes = b"") -> None:
+    def __init__(self, serde: SerializerProtocol, *, native: bool, key: bytes = b"", readable: bool = False) -> None:
         self.serde = serde
         self.native = native and type(serde) is JsonPlusSerializer
         self.key = key
+        self.readable = readable
         self._cipher = serde.cipher if isinstance(serde, EncryptedSerializer) else None
         self._inner: SerializerProtocol = serde.serde if isinstance(serde, EncryptedSerializer) else serde
 
@@ -175,7 +177,7 @@ class Codec:
     def seal(self, stream: bytes) -> Inline:
         """A stream as it is stored: compressed if that pays, encrypted if the serializer does."""
         kind, data = "", stream
-        if len(stream) >= COMPRESS_FROM:
+        if len(stream) >= COMPRESS_FROM and not self.readable:
             press = zlib.compressobj(1, zlib.DEFLATED, WINDOW, 5)
             pressed = press.compress(stream) + press.flush()
             if len(pressed) < len(stream) - len(stream) // 8:

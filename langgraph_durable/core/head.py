@@ -37,19 +37,24 @@ def shortened(names: Sequence[str], rest: Mapping[str, Any]) -> list[Any]:
             seen += (texts.setdefault(node, len(texts)), _numbered(channels, texts, versions))
         updated = rest.get("updated_channels")
         if updated is not None and type(updated) is not list:
-            return [0, list(names), dict(rest)]
+            return spelled_out(names, rest)
         if updated is not None:
             updated = [texts.setdefault(name, len(texts)) for name in updated]
     except (KeyError, TypeError, AttributeError):
-        return [0, list(names), dict(rest)]
+        return spelled_out(names, rest)
     if not set(map(type, versions)) <= {str} or not set(map(type, texts)) <= {str}:
-        return [0, list(names), dict(rest)]
+        return spelled_out(names, rest)
     other = dict(rest)
     del other["channel_versions"], other["versions_seen"]
     if "updated_channels" in other:
         other["updated_channels"] = None
     new = list(texts)[len(KNOWN) :]
     return [1, here, new, list(map(_short, versions)), other, current, seen, updated]
+
+
+def spelled_out(names: Sequence[str], rest: Mapping[str, Any]) -> list[Any]:
+    """The same as it is, for whoever reads it with his own eyes."""
+    return [0, list(names), dict(rest)]
 
 
 def restored(head: Sequence[Any]) -> tuple[list[str], dict[str, Any]]:

@@ -21,7 +21,7 @@ from langgraph.checkpoint.base import (
 
 from langgraph_durable.core.codec import Codec
 from langgraph_durable.core.delta import Held, bunched, changed
-from langgraph_durable.core.head import shortened
+from langgraph_durable.core.head import shortened, spelled_out
 from langgraph_durable.core.memory import Space
 from langgraph_durable.core.records import (
     Batch,
@@ -151,7 +151,10 @@ def plan_put(
         else:
             parts.append(_one(codec, stream, digest, stored, chunks))
     rest = {key: part for key, part in checkpoint.items() if key not in ("channel_values", "id")}
-    head = codec.seal(codec.stream(shortened(list(values), rest), "(the checkpoint itself)"))
+    names = list(values)
+    head = codec.seal(
+        codec.stream((spelled_out if codec.readable else shortened)(names, rest), "(the checkpoint itself)")
+    )
     text, exact = _metadata(codec, merged)
     # Half a surrogate pair cannot be looked for, but it must not fail the put.
     run_id = str(merged["run_id"]).encode(errors="replace").decode() if merged.get("run_id") is not None else None
@@ -166,7 +169,7 @@ def plan_put(
         tuple(parts),
     )
     batch = Batch(where.thread_id, epoch, tuple(chunks), work)
-    return PutPlan(batch, before(checkpoint, merged), tuple(values), lists, singles)
+    return PutPlan(batch, before(checkpoint, merged), tuple(names), lists, singles)
 
 
 def plan_writes(

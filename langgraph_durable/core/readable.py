@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import ormsgpack
@@ -23,34 +24,40 @@ import ormsgpack
 ROLES = {2: "human", 3: "ai", 4: "system", 5: "tool"}
 """The codes of messages in a stream, by what they are called in the text."""
 
+SMALL = 64
+"""Bytes of what is said again and again: nothing, a node's name, a number."""
+
 _MARK = 0xDEADBEEF
 _MARK_BYTES = b"\xce\xde\xad\xbe\xef"
 _CODES = {role: code for code, role in ROLES.items()}
-_SCALARS = frozenset({str, int, float, bool, type(None)})
-_ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+to_text = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+"""A value as JSON in one line. ValueError or TypeError where JSON cannot say it."""
 
 
-def to_text(value: Any) -> str:
-    """`value` as JSON in one line. ValueError or TypeError where JSON cannot say it."""
-    return _ENCODE(value)
+def from_bytes(kind: str, data: bytes) -> str:
+    """Bytes of a kind as the text of a JSON object, in one line."""
+    return _of_small(kind, data) if len(data) <= SMALL else _from_bytes(kind, data)
 
 
-def from_bytes(kind: str, data: bytes) -> dict[str, Any]:
-    """Bytes of a kind as a JSON object."""
+def _from_bytes(kind: str, data: bytes) -> str:
     if kind == "":
         try:
             values = _values(data)
-        except (ValueError, TypeError, RecursionError):
-            values = None
-        if values is not None and len(values) == 1:
-            return values[0]
-        if values:
-            return {"values": values}
-    return {"kind": kind, "base64": _base64(data)}
+            text = to_text(values[0] if len(values) == 1 else {"values": values})
+            # The proof that nothing was lost on the way: what is no JSON comes back as something else, or not at all.
+            if to_bytes(json.loads(text)) == (kind, data):
+                return text
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            pass
+    return to_text({"kind": kind, "base64": _base64(data)})
+
+
+_of_small = lru_cache(maxsize=1024)(_from_bytes)
 
 
 def to_bytes(said: Mapping[str, Any]) -> tuple[str, bytes]:
-    """What `from_bytes` was given. ValueError, KeyError or TypeError when it is not what that makes."""
+    """What `from_bytes` was given, from the object. ValueError, KeyError or TypeError for what it does not make."""
     if "kind" in said:
         return str(said["kind"]), b64decode(said["base64"], validate=True)
     if "values" in said and len(said) == 1:
@@ -58,16 +65,10 @@ def to_bytes(said: Mapping[str, Any]) -> tuple[str, bytes]:
     return "", _stream(said)
 
 
-def _values(data: bytes) -> list[dict[str, Any]] | None:
-    """The values of a stream; None where they would come back as other bytes."""
-    values = []
+def _values(data: bytes) -> list[dict[str, Any]]:
+    """The values of a stream, as they are to be said."""
     flat = _items(data)
-    for code, payload in zip(flat[0::2], flat[1::2], strict=True):
-        said = _said(code, payload)
-        if said is None:
-            return None
-        values.append(said)
-    return values if b"".join(map(_stream, values)) == data else None
+    return [_said(code, payload) for code, payload in zip(flat[0::2], flat[1::2], strict=True)]
 
 
 def _items(data: bytes) -> list[Any]:
@@ -105,17 +106,13 @@ def _unpacked(data: bytes, count: int) -> list[Any] | None:
     return unpacked
 
 
-def _said(code: Any, payload: Any) -> dict[str, Any] | None:
-    if type(code) is not int:
-        return None
+def _said(code: Any, payload: Any) -> dict[str, Any]:
     if code == 1:
-        return {"value": payload} if _is_json(payload) else None
+        return {"value": payload}
     if code == 0:
         kind, data = payload
         return {"type": kind, "base64": _base64(data)}
-    if code in ROLES and "role" not in payload and _is_json(payload):
-        return {"role": ROLES[code], **payload}
-    return None
+    return {"role": ROLES[code], **payload}
 
 
 def _stream(said: Mapping[str, Any]) -> bytes:
@@ -125,15 +122,6 @@ def _stream(said: Mapping[str, Any]) -> bytes:
     if "base64" in said:
         return b"\x00" + ormsgpack.packb([said["type"], b64decode(said["base64"], validate=True)])
     return b"\x01" + ormsgpack.packb(said["value"])
-
-
-def _is_json(value: Any) -> bool:
-    kind = type(value)
-    if kind is dict:
-        return all(type(key) is str for key in value) and all(map(_is_json, value.values()))
-    if kind is list:
-        return all(map(_is_json, value))
-    return kind in _SCALARS and (kind is not float or value - value == 0)
 
 
 def _base64(data: bytes) -> str:

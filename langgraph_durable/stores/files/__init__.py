@@ -19,11 +19,13 @@ import secrets
 import threading
 import time
 import warnings
+import weakref
 from base64 import b64decode, b64encode
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from io import FileIO
 from types import TracebackType
 from typing import NamedTuple, TypeVar
 
@@ -102,6 +104,7 @@ class FileStore:
         self._read_only = False
         self._closed = False
         self._lock = threading.Lock()
+        self._order: FileIO | None = None
         self._folders: OrderedDict[str, ThreadFolder] = OrderedDict()
         with _translated(path):
             self._set_up(shareable)
@@ -174,10 +177,13 @@ class FileStore:
         self._closed = True
         with self._lock:
             self._folders.clear()
+            if self._order is not None:
+                self._order = None
 
     def forked(self) -> None:
-        """Called in the child of a fork."""
+        """Called in the child of a fork: whoever shares an open file shares the locks on it, and its offset."""
         self._lock = threading.Lock()
+        self._order = None
         self._folders = OrderedDict()
 
     # -- writing ---------------------------------------------------------------------------------------------------
@@ -278,12 +284,14 @@ class FileStore:
 
     def _next_orders(self, count: int) -> range:
         """As many numbers, greater than all that anybody has: where bytes are appended is told to one caller only."""
-        fd = os.open(os.path.join(self._path, "order"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, disk.FILE_MODE)
-        try:
-            os.write(fd, b"." * count)
-            end = os.lseek(fd, 0, os.SEEK_CUR)
-        finally:
-            os.close(fd)
+        with self._lock:
+            if self._order is None:
+                path = os.path.join(self._path, "order")
+                fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, disk.FILE_MODE)
+                self._order = FileIO(fd, "a", closefd=False)
+                weakref.finalize(self._order, os.close, fd)
+            os.write(self._order.fileno(), b"." * count)
+            end = os.lseek(self._order.fileno(), 0, os.SEEK_CUR)
         return range(end - count + 1, end + 1)
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -443,18 +451,22 @@ class FileStore:
         if version is not None:
             self._read_only = not os.access(self._path, os.W_OK)
             return
-        if os.path.isdir(self._path) and os.listdir(self._path):
+        if os.path.isdir(self._path) and not self._is_in_the_making():
             raise NotADatabaseError(
                 f"the folder {self._name!r} has files in it, and is no folder of checkpoints; it was not touched. Give "
                 "the path of an empty folder, or of one that does not exist"
             )
         disk.make_folder(self._threads)
-        disk.replace(os.path.join(self._path, "README.md"), _README.encode())
+        disk.make(os.path.join(self._path, "README.md"), _README.encode())
         if not shareable:
-            disk.replace(
-                os.path.join(self._path, ".gitignore"), b"# Checkpoints hold whatever the agent was told.\n*\n"
-            )
-        disk.replace(form, json.dumps({"version": VERSION, "written by": "langgraph-durable"}).encode() + b"\n")
+            disk.make(os.path.join(self._path, ".gitignore"), b"# Checkpoints hold whatever the agent was told.\n*\n")
+        disk.make(form, json.dumps({"version": VERSION, "written by": "langgraph-durable"}).encode() + b"\n")
+
+    def _is_in_the_making(self) -> bool:
+        """Whether the folder is empty, or has what somebody puts there who makes it at this moment or died doing so."""
+        names = os.listdir(self._path)
+        ours = {"threads", "README.md", ".gitignore", "format.json"}
+        return not names or ("threads" in names and all(name in ours or name.endswith(".tmp") for name in names))
 
     def _check_open(self) -> None:
         if self._closed:

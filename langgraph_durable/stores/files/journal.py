@@ -23,6 +23,7 @@ VERSION = 1
 """The version of the format, in the first line."""
 
 _PREFIX = re.compile(rb'\{"sum":"([0-9a-f]{8})","size": *([0-9]+),')
+_quoted = json.encoder.encode_basestring
 _METADATA = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -114,32 +115,33 @@ def framed(body: str) -> bytes:
 def encoded(record: Record, head: Head) -> bytes:
     """A record as a line of the journal of `head`. ValueError or TypeError for what cannot be written."""
     if isinstance(record, Head):
-        said: dict[str, Any] = {
-            "type": "thread",
-            "version": VERSION,
-            "id": record.thread_id,
-            "epoch": record.epoch,
-        }
-    elif isinstance(record, Put):
+        return framed(
+            f'{{"type":"thread","version":{VERSION},"id":{_quoted(record.thread_id)},"epoch":{record.epoch}}}'
+        )
+    if isinstance(record, Buried):
+        return framed(f'{{"type":"deleted","names":{to_text(dict(record.names))}}}')
+    base = head.base
+    if isinstance(record, Put):
         found = record.found
-        said = {"type": "checkpoint", "order": record.order, "ns": found.ns, "id": found.id, "parent": found.parent}
+        said = [f'{{"type":"checkpoint","order":{record.order},"ns":{_quoted(found.ns)},"id":{_quoted(found.id)}']
+        said.append(f'"parent":{to_text(found.parent)}')
         if record.run_id is not None:
-            said["run"] = record.run_id
-        said |= _said_metadata(found.metadata)
+            said.append(f'"run":{_quoted(record.run_id)}')
+        said.append(_said_metadata(found.metadata))
         if found.exact_metadata is not None:
-            said["exact"] = from_bytes(*found.exact_metadata)
-        said["head"] = from_bytes(*found.head)
-        said |= _said_new(record.new)
-        said["values"] = [_said_ref(ref, head.base) for ref in found.refs]
-    elif isinstance(record, Wrote):
-        call = record.call
-        said = {"type": "writes", "order": record.order, "ns": record.ns, "checkpoint": record.checkpoint_id}
-        said |= {"task": call.task_id, "path": call.task_path, "replaces": call.replaces}
-        said |= _said_new(record.new)
-        said["entries"] = [[index, channel, _said_ref(ref, head.base)] for index, channel, ref in call.entries]
-    else:
-        said = {"type": "deleted", "names": dict(record.names)}
-    return framed(to_text(said))
+            said.append(f'"exact":{from_bytes(*found.exact_metadata)}')
+        said.append(f'"head":{from_bytes(*found.head)}')
+        said += _said_new(record.new)
+        said.append(f'"values":[{",".join([_said_ref(ref, base) for ref in found.refs])}]}}')
+        return framed(",".join(said))
+    call = record.call
+    said = [f'{{"type":"writes","order":{record.order},"ns":{_quoted(record.ns)}']
+    said.append(f'"checkpoint":{_quoted(record.checkpoint_id)},"task":{_quoted(call.task_id)}')
+    said.append(f'"path":{_quoted(call.task_path)},"replaces":{"true" if call.replaces else "false"}')
+    said += _said_new(record.new)
+    entries = [f"[{index},{_quoted(channel)},{_said_ref(ref, base)}]" for index, channel, ref in call.entries]
+    said.append(f'"entries":[{",".join(entries)}]}}')
+    return framed(",".join(said))
 
 
 def read_lines(data: bytes, head: Head | None, number: int = 1, offset: int = 0) -> Iterator[Line]:
@@ -210,15 +212,15 @@ def _record(said: dict[str, Any], head: Head | None) -> Record:
     raise ValueError(f"records of type {kind!r} are not known")
 
 
-def _said_metadata(metadata: str) -> dict[str, Any]:
+def _said_metadata(metadata: str) -> str:
     """Metadata as an object where its exact text can be told from that, else as text."""
     try:
         value = json.loads(metadata, parse_constant=_refused)
-        if isinstance(value, dict) and _METADATA(value) == metadata:
-            return {"metadata": value}
+        if isinstance(value, dict) and _METADATA(value) == metadata and "\n" not in metadata:
+            return f'"metadata":{metadata}'
     except (ValueError, RecursionError):
         pass
-    return {"metadata_text": metadata}
+    return f'"metadata_text":{to_text(metadata)}'
 
 
 def _refused(constant: str) -> Any:
@@ -231,19 +233,20 @@ def _metadata(said: Mapping[str, Any]) -> str:
     return _METADATA(said["metadata"])
 
 
-def _said_new(new: New) -> dict[str, Any]:
-    said: dict[str, Any] = {}
+def _said_new(new: New) -> list[str]:
+    said = []
     if new.chunks:
-        said["new"] = [{"chunk": number, **_said_chunk(chunk)} for number, chunk in new.chunks]
+        chunks = [f'{{"chunk":{number},{_said_chunk(chunk)}}}' for number, chunk in new.chunks]
+        said.append(f'"new":[{",".join(chunks)}]')
     if new.elements:
-        said["elements"] = [list(row) for row in new.elements]
+        said.append(f'"elements":{to_text(new.elements)}')
     return said
 
 
-def _said_chunk(chunk: Chunk | Outside) -> dict[str, Any]:
+def _said_chunk(chunk: Chunk | Outside) -> str:
     if isinstance(chunk, Outside):
-        return {"digest": chunk.digest.hex(), "file": chunk.file, "bytes": chunk.size, "crc": chunk.sum}
-    return {"digest": chunk.digest.hex(), "is": from_bytes(chunk.kind, chunk.data)}
+        return f'"digest":"{chunk.digest.hex()}","file":{to_text(chunk.file)},"bytes":{chunk.size},"crc":{chunk.sum}'
+    return f'"digest":"{chunk.digest.hex()}","is":{from_bytes(chunk.kind, chunk.data)}'
 
 
 def _new(said: Mapping[str, Any]) -> New:
@@ -257,14 +260,14 @@ def _new(said: Mapping[str, Any]) -> New:
     return New(chunks, [(key, position, count, chunk) for key, position, count, chunk in said.get("elements", ())])
 
 
-def _said_ref(ref: Ref, base: int) -> Any:
+def _said_ref(ref: Ref, base: int) -> str:
     if isinstance(ref, int):
-        return ref - base
+        return str(ref - base)
     if ref and isinstance(ref[0], str):
         return from_bytes(*ref)
     if ref and isinstance(ref[0], int):
-        return [number if place % 2 else number - base for place, number in enumerate(ref)]
-    return [[key - base, start, stop] for key, start, stop in ref]
+        return to_text([number if place % 2 else number - base for place, number in enumerate(ref)])
+    return to_text([(key - base, start, stop) for key, start, stop in ref])
 
 
 def _ref(said: Any, base: int) -> Ref:

@@ -21,11 +21,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from filelock import FileLock, Timeout
-
-from langgraph_durable.core.readable import from_bytes, to_bytes, to_text
+from langgraph_durable.core.readable import from_bytes, to_bytes
 from langgraph_durable.core.records import Chunk
-from langgraph_durable.errors import BusyError, CorruptDataWarning, StoreError
+from langgraph_durable.errors import CorruptDataWarning, StoreError
 from langgraph_durable.stores.files import disk
 from langgraph_durable.stores.files.contents import Contents
 from langgraph_durable.stores.files.journal import (
@@ -39,6 +37,7 @@ from langgraph_durable.stores.files.journal import (
     encoded,
     read_lines,
 )
+from langgraph_durable.stores.files.locks import FileLock
 
 JOURNAL = "journal.jsonl"
 VALUES = "values"
@@ -68,35 +67,19 @@ class ThreadFolder:
         self.contents = Contents()
         self.damage: list[Line] = []
         self._journal = os.path.join(path, JOURNAL)
+        self._lock = FileLock(os.path.join(path, LOCK))
+        self._mutex = threading.RLock()
         self._state: _State | None = None
         self._reported = True
-        self.forked()
-
-    def forked(self) -> None:
-        """Called in the child of a fork, where a lock that the parent holds is not held, and never will be free."""
-        self._turn = threading.Lock()
-        self._lock = FileLock(os.path.join(self.path, LOCK), thread_local=False, mode=disk.FILE_MODE)
-        self._mutex = threading.RLock()
         self._busy = False
 
     def lock(self, seconds: float) -> None:
         """Be the only one who writes, of all threads and processes. BusyError after `seconds`."""
-        if not self._turn.acquire(timeout=seconds):
-            raise _busy(self.path)
-        try:
-            disk.make_folder(self.path)
-            self._lock.acquire(timeout=seconds, poll_interval=0.002)
-        except Timeout as error:
-            self._turn.release()
-            raise _busy(self.path) from error
-        except BaseException:
-            self._turn.release()
-            raise
+        self._lock.acquire(seconds)
 
     def unlock(self) -> None:
         """Let others write."""
         self._lock.release()
-        self._turn.release()
 
     def refresh(self) -> Contents:
         """The contents, with what others wrote taken in."""
@@ -291,7 +274,7 @@ class ThreadFolder:
             if isinstance(chunk, Outside) or len(chunk.data) < LARGE:
                 chunks.append((number, chunk))
                 continue
-            data = to_text(from_bytes(chunk.kind, chunk.data)).encode()
+            data = from_bytes(chunk.kind, chunk.data).encode()
             name = f"{chunk.digest.hex()}.json"
             folder = os.path.join(self.path, VALUES)
             disk.make_folder(folder)
@@ -311,13 +294,6 @@ class ThreadFolder:
         self.contents = Contents()
         self._state = None
         self.damage = []
-
-
-def _busy(path: str) -> BusyError:
-    return BusyError(
-        f"somebody else has been writing to {path!r} for too long; nothing was stored. Find out who writes for that "
-        "long, or raise `busy_timeout`"
-    )
 
 
 def _said(data: bytes) -> tuple[str, bytes]:

@@ -1,0 +1,404 @@
+"""What becomes of journals that are cut short, damaged, deleted, or on a disk that refuses: never a wrong answer."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import stat
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+
+from langgraph_durable import (
+    CorruptDataError,
+    CorruptDataWarning,
+    DurableError,
+    FileSaver,
+    NotADatabaseError,
+    ReadOnlyError,
+    SchemaVersionError,
+    StoreError,
+)
+from langgraph_durable.stores.files import disk
+from langgraph_durable.stores.files.names import folder_name
+from tests.conftest import checkpoint, thread
+
+GIVEN = {"source": "loop", "step": 0, "parents": {}}
+
+CONVERSATION: list[Any] = [
+    HumanMessage("What is ünder the bridge?", id="1"),
+    AIMessage("", id="2", tool_calls=[{"name": "look", "args": {"where": "bridge", "n": 1}, "id": "call"}]),
+    ToolMessage("a troll", id="3", tool_call_id="call"),
+    AIMessage("A troll.", id="4", usage_metadata={"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}),
+]
+
+
+def states() -> list[dict[str, Any]]:
+    """The channels of one checkpoint after the other."""
+    return [
+        {"messages": CONVERSATION[: n + 1], "count": n, "blob": bytes([n]) * 100, "text": f"text {n} " * 20}
+        for n in range(len(CONVERSATION))
+    ]
+
+
+def filled(path: Path) -> dict[str, Any]:
+    """A folder with a thread of four checkpoints, each with writes; the values of each."""
+    stored: dict[str, Any] = {}
+    with FileSaver(path) as saver:
+        saved = thread()
+        for number, values in enumerate(states()):
+            saved = saver.put(saved, checkpoint(f"{number}", **values), {**GIVEN, "step": number}, {})  # type: ignore[typeddict-item]  # a test's own
+            saver.put_writes(saved, [("messages", CONVERSATION[-1:]), ("count", number)], f"task {number}")
+            stored[f"{number}"] = values
+    return stored
+
+
+def journal(path: Path) -> Path:
+    """The one journal in a folder."""
+    (found,) = path.glob("threads/*/journal.jsonl")
+    return found
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What a new saver finds in a folder, each checkpoint by itself; None for one that it says is damaged."""
+    found: dict[str, Any] = {}
+    with FileSaver(path) as saver:
+        for number in range(len(CONVERSATION) + 1):
+            try:
+                one = saver.get_tuple(thread(checkpoint_id=f"{number}"))
+            except CorruptDataError:
+                found[f"{number}"] = None
+                continue
+            if one is not None:
+                assert one.pending_writes is not None
+                assert one.pending_writes in (
+                    [],
+                    [(f"task {number}", "messages", CONVERSATION[-1:]), (f"task {number}", "count", number)],
+                )
+                found[f"{number}"] = one.checkpoint["channel_values"]
+    return found
+
+
+# -- for people ------------------------------------------------------------------------------------------------------
+
+
+def test_a_person_can_read_it(tmp_path: Path) -> None:
+    """Every line is a JSON object; what was said is in it with role and content, and the ids are as they were."""
+    path = tmp_path / "checkpoints"
+    filled(path)
+    lines = [json.loads(line) for line in journal(path).read_text(encoding="utf-8").splitlines()]
+    assert lines[0]["type"] == "thread"
+    assert lines[0]["id"] == "thread"
+    puts = [line for line in lines if line["type"] == "checkpoint"]
+    said = [new["is"] for line in puts for new in line.get("new", ()) if "role" in new["is"]]
+    roles = [(one["role"], one["content"]) for one in said]
+    assert roles[:1] == [("human", "What is ünder the bridge?")]
+    assert {role for role, _ in roles} <= {"human", "ai", "tool"}
+    assert puts[1]["metadata"]["step"] == 1
+    assert puts[3]["parent"] == "2"
+    assert "journal.jsonl" in (path / "README.md").read_text()
+
+
+def test_what_is_kept_private(tmp_path: Path) -> None:
+    """Files are for their owner alone, and stay out of git unless the folder is made to be shared."""
+    path = tmp_path / "a" / "checkpoints"
+    filled(path)
+    for one in [path, *path.rglob("*")]:
+        assert stat.S_IMODE(one.stat().st_mode) == (0o700 if one.is_dir() else 0o600), one
+    assert (path / ".gitignore").read_text().splitlines()[-1] == "*"
+    FileSaver(tmp_path / "shared", shareable=True).close()
+    assert not (tmp_path / "shared" / ".gitignore").exists()
+
+
+NASTY = ["../x", "a/b", "a\\b", "a:b", "", ".", "..", "CON", "con", "Con", "nul.txt", "🙂", "x" * 300, "x" * 301]
+NASTY += ["a", "A", "a ", " a", "a.", "ß", "SS", "é", "e\u0301", "a\0b", "~", "-", '*?<>|"', "\n", "thread"]
+
+
+def test_names_of_threads(tmp_path: Path) -> None:
+    """Any ids have folders of their own, with names that every system takes, and are listed as they are."""
+    names = [folder_name(name) for name in NASTY]
+    assert len({name.lower() for name in names}) == len(NASTY)
+    for name in names:
+        assert len(name) < 80
+        assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-")
+    with FileSaver(tmp_path / "checkpoints") as saver:
+        for number, name in enumerate(NASTY):
+            saver.put(thread(name), checkpoint("1", number=number), {}, {})
+        for number, name in enumerate(NASTY):
+            assert saver.get_tuple(thread(name)).checkpoint["channel_values"] == {"number": number}  # type: ignore[union-attr]  # it is there
+    with FileSaver(tmp_path / "checkpoints") as saver:
+        assert [found.config["configurable"]["thread_id"] for found in saver.list(None)] == NASTY[::-1]
+    assert len(os.listdir(tmp_path)) == 1
+
+
+# -- a large value ---------------------------------------------------------------------------------------------------
+
+
+def test_a_large_value_has_a_file(tmp_path: Path) -> None:
+    """What is large is in a file of its own, comes back from it, is in a copy as well, and goes with its thread."""
+    path = tmp_path / "checkpoints"
+    large = {"blob": os.urandom(200_000), "text": "long " * 40_000}
+    with FileSaver(path) as saver:
+        saver.put(thread(), checkpoint("1", **large, n=1), {}, {})
+        saver.copy_thread("thread", "copy")
+    files = sorted(path.glob("threads/*/values/*"))
+    assert len(files) == 4
+    assert all(one.stat().st_size < 2000 for one in path.glob("threads/*/journal.jsonl"))
+    with FileSaver(path) as saver:
+        for name in ("thread", "copy"):
+            found = saver.get_tuple(thread(name))
+            assert found is not None
+            assert found.checkpoint["channel_values"] == {**large, "n": 1}
+        saver.delete_thread("thread")
+        assert len(list(path.glob("threads/*/values/*"))) == 2
+        assert saver.get_tuple(thread("copy")) is not None
+    for one in path.glob("threads/*/values/*"):
+        data = bytearray(one.read_bytes())
+        data[len(data) // 2] ^= 1
+        one.write_bytes(data)
+    with FileSaver(path) as saver, pytest.raises(CorruptDataError):
+        saver.get_tuple(thread("copy"))
+
+
+# -- what a crash leaves ---------------------------------------------------------------------------------------------
+
+
+def test_a_journal_cut_at_any_byte(tmp_path: Path) -> None:
+    """Wherever a journal ends, what its whole lines say is there, nothing else is, and it can be gone on from."""
+    path, cut = tmp_path / "checkpoints", tmp_path / "cut"
+    stored = filled(path)
+    whole = journal(path).read_bytes()
+    starts = [place + 1 for place, byte in enumerate(whole) if byte == ord("\n")]
+    shutil.copytree(path, cut)
+    for size in [*range(starts[-4], len(whole) + 1, 3), len(whole) - 1]:
+        journal(cut).write_bytes(whole[:size])
+        lines = sum(start <= size for start in starts) + (whole[size : size + 1] == b"\n")
+        expected = {name: stored[name] for name in list(stored)[: lines // 2]}
+        assert read(cut) == expected, size
+    for size in (starts[-2] + 10, starts[-1] - 1):
+        journal(cut).write_bytes(whole[:size])
+        with FileSaver(cut) as saver:
+            newest = saver.get_tuple(thread())
+            assert newest is not None
+            saver.put(newest.config, checkpoint("new", count=9), {}, {})
+        with FileSaver(cut) as saver:
+            assert saver.get_tuple(thread()).checkpoint["id"] == "new"  # type: ignore[union-attr]  # it is there
+            assert {found.checkpoint["id"] for found in saver.list(thread())} == {"new", *read(cut)}
+
+
+def test_a_bit_that_flips(tmp_path: Path) -> None:
+    """Whichever byte of a journal changes, a checkpoint comes back as it was put, or is missing, and that is told."""
+    path, bad = tmp_path / "checkpoints", tmp_path / "bad"
+    stored = filled(path)
+    whole = journal(path).read_bytes()
+    shutil.copytree(path, bad)
+    told = 0
+    for place in range(0, len(whole), 7):
+        data = bytearray(whole)
+        data[place] ^= 1 << place % 8
+        journal(bad).write_bytes(data)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                found = read(bad)
+            except DurableError:
+                told += 1
+                continue
+        assert all(found[name] in (None, stored[name]) for name in found), place
+        damaged = found != stored
+        if damaged and place < whole.rindex(b"\n", 0, len(whole) - 1):
+            assert caught, place
+            assert {one.category for one in caught} == {CorruptDataWarning}
+            assert str(journal(bad)) in str(caught[0].message)
+        told += damaged
+        assert journal(bad).read_bytes() == data, "reading changed it"
+    assert told > 100
+
+
+@pytest.mark.filterwarnings("ignore::langgraph_durable.CorruptDataWarning")
+def test_a_damaged_line_is_kept(tmp_path: Path) -> None:
+    """The newest whole checkpoint is served, the thread goes on from it, and the damaged line stays to be looked at."""
+    path = tmp_path / "checkpoints"
+    filled(path)
+    lines = journal(path).read_bytes().splitlines(keepends=True)
+    lines[-2] = lines[-2].replace(b"text 3", b"text 4", 1)  # the newest checkpoint; its writes follow it
+    journal(path).write_bytes(b"".join(lines))
+    with FileSaver(path) as saver:
+        newest = saver.get_tuple(thread())
+        assert newest is not None
+        assert newest.checkpoint["channel_values"] == states()[2]
+        saved = saver.put(newest.config, checkpoint("again", messages=CONVERSATION, count=7), {}, {})
+    assert lines[-2] in journal(path).read_bytes()
+    with FileSaver(path) as saver:
+        assert saver.get_tuple(thread()).checkpoint["channel_values"] == {"messages": CONVERSATION, "count": 7}  # type: ignore[union-attr]  # it is there
+        saver.delete_for_runs(["nobody"])
+        saver.prune(["thread"])
+        assert [found.config for found in saver.list(thread())] == [saved]
+    assert any(lines[-2] in one.read_bytes() for one in path.glob("threads/*/damaged-*"))
+
+
+def test_a_last_line_that_may_have_been_whole_is_put_aside(tmp_path: Path) -> None:
+    """A damaged last line is not overwritten: it may have been acknowledged once."""
+    path = tmp_path / "checkpoints"
+    filled(path)
+    lines = journal(path).read_bytes().splitlines(keepends=True)
+    bad = lines[-1].replace(b"task 3", b"task 4", 1)
+    journal(path).write_bytes(b"".join([*lines[:-1], bad]))
+    with FileSaver(path) as saver, pytest.warns(CorruptDataWarning, match="put aside"):
+        saver.put(thread(), checkpoint("new"), {}, {})
+    (aside,) = path.glob("threads/*/damaged-*")
+    assert aside.read_bytes() == bad
+    assert "new" in {found.checkpoint["id"] for found in FileSaver(path).list(thread())}
+
+
+# -- a disk that refuses ---------------------------------------------------------------------------------------------
+
+
+class Trouble:
+    """Makes the next call of a function of `os` that `disk` uses fail."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._patch = patch
+
+    def arm(self, name: str, code: int, after: int = 0, only: int | None = None) -> None:
+        """The call after `after` others raises OSError; a write of it gets `only` so many bytes done before."""
+        real: Callable[..., Any] = getattr(disk, name) if name == "_full_sync" else getattr(os, name)
+        left = [after]
+
+        def failing(*args: Any, **kwargs: Any) -> Any:
+            left[0] -= 1
+            if left[0] >= 0:
+                return real(*args, **kwargs)
+            self._patch.undo()
+            if only is not None:
+                real(args[0], args[1][:only])
+            raise OSError(code, os.strerror(code))
+
+        self._patch.setattr(disk if name == "_full_sync" else os, name, failing)
+
+
+@pytest.fixture
+def trouble() -> Iterator[Trouble]:
+    """A disk that can be made to fail."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield Trouble(patch)
+
+
+@pytest.mark.parametrize("name", ["write", "_full_sync", "replace"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS])
+@pytest.mark.parametrize("new", [False, True], ids=["thread", "new thread"])
+def test_a_write_that_fails_stores_nothing(name: str, code: int, new: bool, trouble: Trouble, tmp_path: Path) -> None:
+    """A call whose write, sync or rename fails raises, leaves what was there, and the next one succeeds."""
+    path = tmp_path / "checkpoints"
+    stored = filled(path)
+    if name == "replace" and not new:
+        pytest.skip("nothing is renamed for it")
+    saver = FileSaver(path)
+    where = thread("new") if new else thread(checkpoint_id="3")
+    saver.put(thread("warm"), checkpoint(), {}, {})
+    # The first write is a byte for the order, which nobody is told of.
+    trouble.arm(name, code, after=1 if name == "write" else 0, only=20 if name == "write" else None)
+    with pytest.raises(StoreError) as caught:
+        saver.put(where, checkpoint("4", count=4), {}, {})
+    assert isinstance(caught.value.__cause__, OSError)
+    assert isinstance(caught.value, ReadOnlyError) == (code == errno.EROFS)
+    assert read(path) == stored
+    assert FileSaver(path).get_tuple(thread("new")) is None
+    saver.put(where, checkpoint("4", count=4), {}, {})
+    assert saver.get_tuple(where if new else thread()).checkpoint["id"] == "4"  # type: ignore[union-attr]  # it is there
+    if not new:
+        assert read(path) == {**stored, "4": {"count": 4}}
+
+
+def test_files_that_are_deleted_under_a_saver(tmp_path: Path) -> None:
+    """A thread whose files somebody deletes is gone, and can be begun anew by the same saver."""
+    path = tmp_path / "checkpoints"
+    filled(path)
+    with FileSaver(path) as saver:
+        assert saver.get_tuple(thread()) is not None
+        shutil.rmtree(path / "threads")
+        assert saver.get_tuple(thread()) is None
+        assert list(saver.list(None)) == []
+        saver.put(thread(), checkpoint("new", count=1), {}, {})
+        assert [found.checkpoint["id"] for found in saver.list(None)] == ["new"]
+    assert read(path) == {}
+    with FileSaver(path) as saver:
+        assert [found.checkpoint["id"] for found in saver.list(None)] == ["new"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="it needs processes that fork")
+def test_a_fork(tmp_path: Path) -> None:
+    """Parent and child of a fork go on with the same saver, each with locks of its own, and lose nothing."""
+    path = tmp_path / "checkpoints"
+    saver = FileSaver(path)
+    saver.put(thread(), checkpoint("before"), {}, {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads, from Python 3.12 on
+        pid = os.fork()
+    if pid == 0:
+        try:
+            for number in range(30):
+                saver.put(thread(), checkpoint(f"child {number}"), {}, {})
+            os._exit(0)
+        finally:
+            os._exit(1)
+    for number in range(30):
+        saver.put(thread(), checkpoint(f"parent {number}"), {}, {})
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    listed = [found.checkpoint["id"] for found in saver.list(thread())][::-1]
+    assert [name for name in listed if name.startswith("parent")] == [f"parent {number}" for number in range(30)]
+    assert [name for name in listed if name.startswith("child")] == [f"child {number}" for number in range(30)]
+    assert [found.checkpoint["id"] for found in FileSaver(path).list(thread())][::-1] == listed
+
+
+# -- folders of others -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_folder_of_checkpoints(tmp_path: Path) -> None:
+    """A file, a folder with other things in it, and one of a newer release are refused and not touched."""
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(NotADatabaseError, match="is a file"):
+        FileSaver(file)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "README.md").write_text("mine")
+    with pytest.raises(NotADatabaseError, match="has files in it"):
+        FileSaver(folder)
+    assert os.listdir(folder) == ["README.md"]
+    newer = tmp_path / "newer"
+    FileSaver(newer).close()
+    (newer / "format.json").write_text('{"version": 99}')
+    with pytest.raises(SchemaVersionError, match="upgrade"):
+        FileSaver(newer)
+    (newer / "format.json").write_text("what")
+    with pytest.raises(NotADatabaseError, match="does not say"):
+        FileSaver(newer)
+
+
+def test_a_folder_whose_making_was_cut_short(tmp_path: Path) -> None:
+    """A folder that somebody died making is made to its end."""
+    path = tmp_path / "checkpoints"
+    (path / "threads").mkdir(parents=True)
+    (path / ".README.md.1.2.tmp").write_text("half")
+    filled(path)
+    assert (path / "format.json").exists()
+    assert len(read(path)) == 4
+
+
+def test_a_thread_put_in_the_place_of_another(tmp_path: Path) -> None:
+    """A journal that was copied by hand to another thread's folder is not taken for that thread's."""
+    path = tmp_path / "checkpoints"
+    filled(path)
+    with FileSaver(path) as saver:
+        saver.put(thread("other"), checkpoint(), {}, {})
+    source = path / "threads" / folder_name("thread") / "journal.jsonl"
+    shutil.copy(source, path / "threads" / folder_name("other") / "journal.jsonl")
+    with FileSaver(path) as saver, pytest.raises(StoreError, match="put there by hand"):
+        saver.get_tuple(thread("other"))
