@@ -16,6 +16,7 @@ from langgraph_durable.errors import (
     UnserializableError,
 )
 from langgraph_durable.saver import AsyncSqliteSaver, FileSaver, SqliteSaver
+from langgraph_durable.urls import open_saver
 
 __version__ = "0.1.0"
 
@@ -36,4 +37,5 @@ __all__ = [
     "StoreError",
     "ThreadDeletedError",
     "UnserializableError",
+    "open_saver",
 ]

@@ -20,6 +20,7 @@ from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
 from langgraph.checkpoint.base.id import uuid6
 
 from langgraph_durable import FileSaver, SqliteSaver
+from langgraph_durable.saver import DurableSaver
 
 T = TypeVar("T")
 
@@ -27,11 +28,11 @@ T = TypeVar("T")
 class Face:
     """A saver through one of its two forms. `loop` is None in the blocking form."""
 
-    def __init__(self, saver: SqliteSaver | FileSaver, loop: asyncio.AbstractEventLoop | None) -> None:
+    def __init__(self, saver: DurableSaver, loop: asyncio.AbstractEventLoop | None) -> None:
         self.saver = saver
         self.loop = loop
 
-    def other(self, saver: SqliteSaver | FileSaver) -> Face:
+    def other(self, saver: DurableSaver) -> Face:
         """Another saver through the same form."""
         return Face(saver, self.loop)
 
@@ -121,7 +122,7 @@ def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop |
         made.close()
 
 
-def saver_at(place: str, **options: Any) -> SqliteSaver | FileSaver:
+def saver_at(place: str, **options: Any) -> DurableSaver:
     """A saver over what is at a place: a folder has no ending."""
     return FileSaver(place, **options) if place.endswith("checkpoints") else SqliteSaver(place, **options)
 
@@ -162,7 +163,7 @@ def path(tmp_path: Path) -> str:
 @pytest.fixture
 def open_face(loop: asyncio.AbstractEventLoop | None) -> Iterator[Callable[..., Face]]:
     """A function that opens another saver in this test's form; all are closed at the end."""
-    opened: list[SqliteSaver | FileSaver] = []
+    opened: list[DurableSaver] = []
 
     def make(place: Any, **kwargs: Any) -> Face:
         opened.append(saver_at(place, **kwargs) if isinstance(place, str) else SqliteSaver(place, **kwargs))

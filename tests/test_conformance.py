@@ -21,8 +21,7 @@ from langgraph.checkpoint.conformance.initializer import RegisteredCheckpointer
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Overwrite
 
-from langgraph_durable import SqliteSaver
-from tests.conftest import Face, thread
+from tests.conftest import Face, saver_at, thread
 from tests.graphs import Durability, Running
 from tests.shapes import form
 
@@ -38,16 +37,17 @@ CAPABILITIES = (
 )
 
 
-@pytest.mark.parametrize("where", ["file", "memory"])
+@pytest.mark.parametrize("where", ["{}.db", ":memory:", "{} checkpoints"], ids=["file", "memory", "folder"])
 async def test_every_capability_of_the_kit(where: str, tmp_path: Path) -> None:
     """Each of the eight capabilities is found, and every test of it passes."""
-    names = (str(tmp_path / f"{number}.db") for number in itertools.count())
+    numbers = itertools.count()
 
     async def savers() -> AsyncGenerator[BaseCheckpointSaver[str], None]:
-        async with SqliteSaver(":memory:" if where == "memory" else next(names)) as saver:
+        place = where.format(next(numbers))
+        async with saver_at(place if place == ":memory:" else str(tmp_path / place)) as saver:
             yield saver
 
-    report = await validate(RegisteredCheckpointer("SqliteSaver", savers))
+    report = await validate(RegisteredCheckpointer("saver", savers))
     found = {
         name: (result.detected, result.passed, result.tests_failed, result.tests_skipped, result.failures)
         for name, result in report.results.items()

@@ -21,7 +21,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Send
 
 from langgraph_durable import SqliteSaver, UnserializableError
-from tests.conftest import Face, checkpoint, thread
+from tests.conftest import Face, checkpoint, saver_at, thread
 from tests.graphs import Running
 from tests.samples import Opaque
 from tests.scenarios import State
@@ -241,16 +241,16 @@ class Hesitating(JsonPlusSerializer):
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_put_waits_for_writes_that_have_to_be_planned_again(path: str, open_face: Callable[..., Face]) -> None:
+def test_a_put_waits_for_writes_that_have_to_be_planned_again(shared: str, open_face: Callable[..., Face]) -> None:
     """When another process pruned the thread, and writes and checkpoint need a second try, their order stays."""
     text = "written " * 30
     puts: list[Background] = []
-    ours = open_face(path, serde=Hesitating(text, lambda: puts[0].waits()))
+    ours = open_face(shared, serde=Hesitating(text, lambda: puts[0].waits()))
     first = ours.put(thread(), checkpoint(log=["first " * 30]), {"source": "input", "step": -2})
     made = checkpoint(log=["begun " * 30])
     made["versions_seen"] = {"__input__": {}}
     config = ours.put(first, made, {"source": "input", "step": -1})
-    open_face(path).call("prune", ["thread"])
+    open_face(shared).call("prune", ["thread"])
     puts.append(Background(ours, end(config, ending("a"))))
     assert puts[0].waits()
     ours.put_writes(config, [("log", [text])], "task", pull("a"))
@@ -262,7 +262,7 @@ def test_tasks_of_one_loop(place: str) -> None:
     """In one event loop a put that waits lets the writes it waits for be stored."""
 
     async def together() -> list[str]:
-        async with SqliteSaver(place) as saver:
+        async with saver_at(place) as saver:
             made = checkpoint(log=[])
             config = await saver.aput(thread(), made, {"source": "input", "step": -1}, {})
             put = asyncio.create_task(saver.aput(config, ending("a", "b"), {"source": "loop", "step": 0}, {}))
@@ -284,7 +284,7 @@ def test_a_put_that_is_cancelled_while_it_waits(place: str) -> None:
     """A cancelled put stores nothing and leaves nothing behind that a later one would stumble over."""
 
     async def cancelled() -> None:
-        async with SqliteSaver(place) as saver:
+        async with saver_at(place) as saver:
             config = await saver.aput(thread(), checkpoint(log=[]), {"source": "input", "step": -1}, {})
             put = asyncio.create_task(saver.aput(config, ending("a"), {"source": "loop", "step": 0}, {}))
             await asyncio.sleep(GLANCE)
@@ -362,19 +362,19 @@ def test_writes_that_fail_let_the_put_go(face: Face) -> None:
 
 
 @pytest.mark.usefixtures("patient")
-def test_writes_that_another_process_stored(path: str, open_face: Callable[..., Face]) -> None:
+def test_writes_that_another_process_stored(shared: str, open_face: Callable[..., Face]) -> None:
     """A saver that resumes a run knows from what it reads which nodes have written, and waits for the others alone."""
-    first = open_face(path)
+    first = open_face(shared)
     config = begin(first, sends=1)
     first.put_writes(config, [("log", ["a"])], "task a", pull("a"))
     first.put_writes(config, [("log", [0])], "task 0", push(0))
-    second = open_face(path)
+    second = open_face(shared)
     assert second.get_tuple(thread()) is not None
     put = Background(second, end(config, ending("a", "b")))
     assert put.waits()
     second.put_writes(config, [("log", ["b"])], "task b", pull("b"))
     assert put.answer() == ["task 0", "task a", "task b"]
-    third = open_face(path)
+    third = open_face(shared)
     assert third.get_tuple(config) is not None
     assert Background(third, end(config, ending("a", "b"))).answer() == ["task 0", "task a", "task b"]
 

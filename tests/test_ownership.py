@@ -16,8 +16,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
 from langgraph.types import Interrupt
 
-from langgraph_durable import SqliteSaver
-from tests.conftest import Face, checkpoint, thread
+from tests.conftest import Face, checkpoint, saver_at, thread
 from tests.samples import Point, messages, values
 from tests.shapes import changeable, form, tuple_form, wreck
 
@@ -82,11 +81,11 @@ def test_what_a_reader_does_to_it(face: Face, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_what_a_reader_does_to_it_after_reopening(path: str, open_face: Callable[..., Face], name: str) -> None:
+def test_what_a_reader_does_to_it_after_reopening(shared: str, open_face: Callable[..., Face], name: str) -> None:
     """The same holds for a saver that has stored nothing itself and only knows what it read."""
-    configs = filled(open_face(path))
-    face = open_face(path)
-    expected = [plainly(part) for part in READERS[name](open_face(path), configs)]
+    configs = filled(open_face(shared))
+    face = open_face(shared)
+    expected = [plainly(part) for part in READERS[name](open_face(shared), configs)]
     for _ in range(3):
         got = READERS[name](face, configs)
         assert [plainly(part) for part in got] == expected
@@ -164,7 +163,7 @@ def test_copies_of_a_saver_hand_out_nothing_shared(place: str) -> None:
     """Two faces of one saver, a blocking one and one in a loop, hand out different objects too."""
     loop = asyncio.new_event_loop()
     try:
-        with SqliteSaver(place) as saver:
+        with saver_at(place) as saver:
             blocking, awaiting = Face(saver, None), Face(saver, loop)
             filled(blocking)
             expected = tuple_form(blocking.get_tuple(thread()))

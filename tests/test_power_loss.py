@@ -241,7 +241,7 @@ def what_is_there(path: Path) -> dict[str, Any]:
 def losses(
     root: Path, scratch: Path, events: list[Event], values: dict[str, dict[str, Any]], enough: int = 10**9
 ) -> tuple[int, int]:
-    """How many disks a power cut could leave, and on how many (`enough` will do) something acknowledged is not there."""
+    """How many disks a power cut could leave, and on how many (`enough` will do) something acknowledged is lacking."""
     count = bad = 0
     for end in range(1, len(events) + 1):
         if bad >= enough:

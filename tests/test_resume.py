@@ -11,8 +11,8 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
-from langgraph_durable import SqliteSaver, ThreadDeletedError
-from tests.conftest import Face, thread
+from langgraph_durable import ThreadDeletedError
+from tests.conftest import Face, saver_at, thread
 from tests.graphs import DURABILITIES, Durability, Running, nameless, official
 from tests.scenarios import State, failure
 from tests.shapes import form
@@ -110,12 +110,12 @@ def test_a_copy_of_a_run_that_waits(face: Face) -> None:
 
 
 @pytest.mark.parametrize("durability", DURABILITIES)
-def test_a_new_saver_goes_on(path: str, open_face: Callable[..., Face], durability: Durability) -> None:
+def test_a_new_saver_goes_on(shared: str, open_face: Callable[..., Face], durability: Durability) -> None:
     """Each step of a run may be made by a saver that has just opened the database."""
     ran: list[str] = []
 
     def step(value: Any) -> Any:
-        face = open_face(path)
+        face = open_face(shared)
         answer = Running(asking(face.saver, ran), face.loop, durability).invoke(value)
         face.saver.close()
         return answer
@@ -131,7 +131,7 @@ def test_the_forms_take_turns(place: str) -> None:
     """A run that was begun in the blocking form goes on in a loop, and the other way round."""
     loop = asyncio.new_event_loop()
     try:
-        with SqliteSaver(place) as saver:
+        with saver_at(place) as saver:
             ran: list[str] = []
             graph = asking(saver, ran)
             forms = Running(graph, None, "sync"), Running(graph, loop, "sync")

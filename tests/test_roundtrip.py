@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from langgraph_durable import InvalidRequestError, SqliteSaver, ThreadDeletedError, UnserializableError
-from tests.conftest import Face, checkpoint, thread
+from langgraph_durable.saver import DurableSaver
+from tests.conftest import Face, checkpoint, saver_at, thread
 from tests.test_codec import KEY, REFUSED, SERDE, common_messages, form, plain, rare_messages, round_trip, values
 from tests.test_delta import IN_PLACE, LONG, edited, lists_of_one_kind, spoil
 
@@ -440,7 +442,7 @@ class Program:
 databases = itertools.count()
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "folder"])
 def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Iterator[Any]]:
     """A function that makes a database, for as many savers as need it."""
 
@@ -450,6 +452,10 @@ def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[],
             yield str(path)
             for left in tmp_path.glob(f"{path.name}*"):
                 left.unlink()
+        elif request.param == "folder":
+            path = tmp_path / f"{next(databases)} checkpoints"
+            yield str(path)
+            shutil.rmtree(path)
         else:
             connection = sqlite3.connect(":memory:", check_same_thread=False)
             yield connection
@@ -466,10 +472,12 @@ def run_program(
     prepare: Callable[[Program], None] = lambda program: None,
 ) -> None:
     """Run a random program over one or two savers of a database, and compare what they and a new one read."""
-    opened: list[SqliteSaver] = []
+    opened: list[DurableSaver] = []
 
     def open_face() -> Face:
-        opened.append(SqliteSaver(database, serde=serde))
+        opened.append(
+            saver_at(database, serde=serde) if isinstance(database, str) else SqliteSaver(database, serde=serde)
+        )
         return Face(opened[-1], loop)
 
     def reopen(face: Face) -> Face:
@@ -544,9 +552,9 @@ TAKEN_AWAY: dict[str, Callable[[Face], None]] = {
 
 @pytest.mark.parametrize("how", TAKEN_AWAY)
 @pytest.mark.parametrize("reads", [False, True], ids=["puts", "reads"])
-def test_what_another_saver_did_is_seen(how: str, reads: bool, path: str, open_face: Callable[..., Face]) -> None:
+def test_what_another_saver_did_is_seen(how: str, reads: bool, shared: str, open_face: Callable[..., Face]) -> None:
     """A saver that remembers a thread reads, and goes on from, what another one has put in the place of it."""
-    mine, other = open_face(path), open_face(path)
+    mine, other = open_face(shared), open_face(shared)
 
     def put(face: Face, label: str, config: RunnableConfig) -> RunnableConfig:
         values = {"messages": [HumanMessage(f"{label} {index}" * 10) for index in range(LONG)], "note": label * 100}
@@ -561,7 +569,7 @@ def test_what_another_saver_did_is_seen(how: str, reads: bool, path: str, open_f
     if not reads:
         saved = put(mine, "third", saved)
     label = "second" if reads else "third"
-    for face in (mine, other, open_face(path)):
+    for face in (mine, other, open_face(shared)):
         for config in (thread(), saved):
             assert [message.content for message in face.messages(config)] == [
                 f"{label} {index}" * 10 for index in range(LONG)

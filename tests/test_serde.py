@@ -22,8 +22,8 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Interrupt, Overwrite, Send
 
 import langgraph_durable
-from langgraph_durable import CorruptDataError, OpenError, SqliteSaver
-from tests.conftest import Face, checkpoint, thread
+from langgraph_durable import CorruptDataError, OpenError
+from tests.conftest import Face, checkpoint, saver_at, thread
 from tests.graphs import Running
 from tests.samples import Opaque, Point, messages, values
 from tests.scenarios import SCENARIOS
@@ -83,15 +83,15 @@ SERIALIZERS: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("serializer", SERIALIZERS)
 @pytest.mark.parametrize("name", ["conversation", "fan_out", "parallel_interrupts", "time_travel", "removals"])
-def test_a_graph_with_a_serializer(path: str, open_face: Opener, name: str, serializer: str) -> None:
+def test_a_graph_with_a_serializer(shared: str, open_face: Opener, name: str, serializer: str) -> None:
     """A graph gives the answers that it gives without one, and a saver that opens the file finds the same history."""
-    face = open_face(path, serde=SERIALIZERS[serializer]())
+    face = open_face(shared, serde=SERIALIZERS[serializer]())
     graph, act = SCENARIOS[name](face.saver)
     told = act(Running(graph, face.loop, "sync"))
     plain = open_face(":memory:")
     expected = act_of(name, plain)
     assert json.dumps(told, default=str) == json.dumps(expected, default=str)
-    again = open_face(path, serde=SERIALIZERS[serializer]())
+    again = open_face(shared, serde=SERIALIZERS[serializer]())
     assert [tuple_form(found) for found in again.list(None)] == [tuple_form(found) for found in face.list(None)]
     assert form(again.values(thread())) == form(face.values(thread()))
     assert form(again.values(thread()).get("messages")) == form(plain.values(thread()).get("messages"))
@@ -105,7 +105,7 @@ def act_of(name: str, face: Face) -> Any:
 def test_everything_passes_through_a_serializer(place: str, loop: Any) -> None:
     """With a serializer of one's own, whatever is stored of values, writes and heads was seen by it first."""
     serde = Json()
-    with SqliteSaver(place, serde=serde) as saver:
+    with saver_at(place, serde=serde) as saver:
         face = Face(saver, loop)
         config = face.put(thread(), checkpoint(messages=messages()[:1], text="a text", numbers=[1, 2], few=[SECRET]))
         writes: list[Any] = [("text", "another"), ("numbers", [3]), ("nothing", None)]
@@ -119,20 +119,20 @@ def test_everything_passes_through_a_serializer(place: str, loop: Any) -> None:
         assert found.pending_writes == [("task", *write) for write in writes]
 
 
-def test_objects_by_pickle(path: str, open_face: Opener) -> None:
+def test_objects_by_pickle(shared: str, open_face: Opener) -> None:
     """Objects that only pickle can say come back with `pickle_fallback`, alone, in lists and in writes."""
     serde = JsonPlusSerializer(pickle_fallback=True)
-    face = open_face(path, serde=serde)
+    face = open_face(shared, serde=serde)
     config = face.put(thread(), checkpoint(one=Opaque(), some=[Opaque(), 1, Opaque()], inside={"a": [Opaque()]}))
     face.put_writes(config, [("one", Opaque()), ("some", [Opaque()])], "task")
-    for other in (face, open_face(path, serde=JsonPlusSerializer(pickle_fallback=True))):
+    for other in (face, open_face(shared, serde=JsonPlusSerializer(pickle_fallback=True))):
         found = other.get_tuple(config)
         assert found is not None
         given = found.checkpoint["channel_values"]
         assert type(given["one"]) is type(given["some"][2]) is type(given["inside"]["a"][0]) is Opaque
         assert [type(write[2]) for write in found.pending_writes or ()] == [Opaque, list]
     with pytest.raises(CorruptDataError, match="one"):
-        open_face(path).get_tuple(config)
+        open_face(shared).get_tuple(config)
 
 
 # -- encryption --------------------------------------------------------------------------------------------------
@@ -140,7 +140,8 @@ def test_objects_by_pickle(path: str, open_face: Opener) -> None:
 
 def stored_bytes(path: str) -> bytes:
     """The database with its write-ahead log."""
-    return b"".join(part.read_bytes() for part in sorted(Path(path).parent.glob(Path(path).name + "*")))
+    parts = [*Path(path).parent.glob(Path(path).name + "*"), *Path(path).rglob("*")]
+    return b"".join(part.read_bytes() for part in sorted(parts) if part.is_file())
 
 
 def digests(path: str) -> list[bytes]:
@@ -164,13 +165,13 @@ def secretly(face: Face) -> None:
     face.put(config, checkpoint(messages=[HumanMessage(f"again: {SECRET}", id="1")], text=SECRET))
 
 
-def test_nothing_in_plain(path: str, tmp_path: Path, open_face: Opener) -> None:
+def test_nothing_in_plain(shared: str, tmp_path: Path, open_face: Opener) -> None:
     """With an encrypting serializer no value is in the file in plain, and without one it is."""
-    face = open_face(path, serde=encrypting())
+    face = open_face(shared, serde=encrypting())
     secretly(face)
-    assert SECRET.encode() not in stored_bytes(path)
+    assert SECRET.encode() not in stored_bytes(shared)
     face.saver.close()
-    assert SECRET.encode() not in stored_bytes(path)
+    assert SECRET.encode() not in stored_bytes(shared)
     plain = str(tmp_path / "plain.db")
     secretly(open_face(plain))
     assert SECRET.encode() in stored_bytes(plain)
@@ -191,28 +192,28 @@ def test_digests_tell_nothing(path: str, tmp_path: Path, open_face: Opener) -> N
     assert not [digest for digest in known if digest in everything]
 
 
-def test_another_key(path: str, open_face: Opener) -> None:
+def test_another_key(shared: str, open_face: Opener) -> None:
     """A database cannot be read or written with another key, or without one; with its own it is as it was."""
-    face = open_face(path, serde=encrypting())
+    face = open_face(shared, serde=encrypting())
     config = face.put(thread(), checkpoint(**values()))
-    other = open_face(path, serde=encrypting(b"fedcba9876543210"))
+    other = open_face(shared, serde=encrypting(b"fedcba9876543210"))
     with pytest.raises(OpenError, match="key"):
         other.get_tuple(thread())
     with pytest.raises(OpenError, match="key"):
         other.put(config, checkpoint(a=1))
     with pytest.raises(CorruptDataError, match="encrypted"):
-        open_face(path).get_tuple(thread())
-    assert form(open_face(path, serde=encrypting()).values(thread())) == form(face.values(thread()))
+        open_face(shared).get_tuple(thread())
+    assert form(open_face(shared, serde=encrypting()).values(thread())) == form(face.values(thread()))
 
 
-def test_a_database_becomes_encrypted(path: str, open_face: Opener) -> None:
+def test_a_database_becomes_encrypted(shared: str, open_face: Opener) -> None:
     """A thread that was stored in plain goes on with encryption: the old can be read, the new is not in plain."""
-    config = open_face(path).put(thread(), checkpoint(messages=[HumanMessage("in plain " * 10, id="1")]))
-    face = open_face(path, serde=encrypting())
+    config = open_face(shared).put(thread(), checkpoint(messages=[HumanMessage("in plain " * 10, id="1")]))
+    face = open_face(shared, serde=encrypting())
     said = face.messages(thread())
     face.put(config, checkpoint(messages=[*said, HumanMessage(SECRET, id="2")]))
     assert [message.content for message in face.messages(thread())] == ["in plain " * 10, SECRET]
-    assert SECRET.encode() not in stored_bytes(path)
+    assert SECRET.encode() not in stored_bytes(shared)
 
 
 # -- copies of a saver -------------------------------------------------------------------------------------------
@@ -233,7 +234,7 @@ def test_a_shallow_copy_is_the_same_saver(face: Face) -> None:
 
 def test_copies_with_serializers_of_their_own(place: str, loop: Any) -> None:
     """Two copies of one saver may have different serializers, each knows what it can read, and nobody mixes them up."""
-    with SqliteSaver(place) as saver:
+    with saver_at(place) as saver:
         plain = Face(saver, loop)
         lenient = copy.copy(saver)
         lenient.serde = JsonPlusSerializer(allowed_msgpack_modules=[("tests.samples", "Point")])
@@ -250,12 +251,12 @@ def test_copies_with_serializers_of_their_own(place: str, loop: Any) -> None:
 
 def test_an_allowlist(place: str, loop: Any) -> None:
     """`with_allowlist` gives a saver that makes objects of the classes named, over the same database."""
-    with SqliteSaver(place, serde=JsonPlusSerializer(allowed_msgpack_modules=None)) as saver:
+    with saver_at(place, serde=JsonPlusSerializer(allowed_msgpack_modules=None)) as saver:
         face = Face(saver, loop)
         config = face.put(thread(), checkpoint(point=Point(1), many=[Point(2)], messages=messages()))
         face.put_writes(config, [("point", Point(3))], "task")
         allowing = saver.with_allowlist([("tests.samples", "Point")])
-        assert isinstance(allowing, SqliteSaver)
+        assert type(allowing) is type(saver)
         assert allowing is not saver
         found = face.other(allowing).get_tuple(config)
         blocked = face.get_tuple(config)
@@ -328,7 +329,7 @@ def test_strict_msgpack() -> None:
 
 def test_a_graph_takes_an_allowlist(place: str, loop: Any) -> None:
     """A graph whose saver was given an allowlist runs, is interrupted and resumed on it."""
-    with SqliteSaver(place, serde=JsonPlusSerializer(allowed_msgpack_modules=None)) as saver:
+    with saver_at(place, serde=JsonPlusSerializer(allowed_msgpack_modules=None)) as saver:
 
         class Pointed(MessagesState):
             point: Point

@@ -316,9 +316,9 @@ def test_prune_takes_unnamed_chunks_away(path: str, open_face: Callable[..., Fac
     assert [message.content for message in face.messages(thread())] == ["stays " * 50]
 
 
-def test_prune_while_another_saver_writes(path: str, open_face: Callable[..., Face]) -> None:
+def test_prune_while_another_saver_writes(shared: str, open_face: Callable[..., Face]) -> None:
     """A saver whose thread another one pruned stores its next checkpoint in full, from what is stored now."""
-    ours, theirs = open_face(path), open_face(path)
+    ours, theirs = open_face(shared), open_face(shared)
     configs = conversation(ours, turns=5)
     said = ours.messages(thread())
     theirs.call("prune", ["thread"])
@@ -331,9 +331,9 @@ def test_prune_while_another_saver_writes(path: str, open_face: Callable[..., Fa
         assert form(found.pending_writes) == form([("task", "messages", said[0])])
 
 
-def test_keys_that_go_to_others(path: str, open_face: Callable[..., Face]) -> None:
+def test_keys_that_go_to_others(shared: str, open_face: Callable[..., Face]) -> None:
     """What a saver knows of a thread that another one deleted is of no use for the thread that gets its place."""
-    first, second = open_face(path), open_face(path)
+    first, second = open_face(shared), open_face(shared)
     common, kept = {"k": "the same everywhere " * 5}, first.put(thread("keep"), checkpoint(a={"k": "0" * 100}))
     gone = first.put(thread("gone"), checkpoint(a={"k": "1" * 100}))
     first.put(gone, checkpoint(a=common))
@@ -342,5 +342,5 @@ def test_keys_that_go_to_others(path: str, open_face: Callable[..., Face]) -> No
         kept = second.put(kept, checkpoint(a={"secret": secret}))
     new = first.put(thread("new"), checkpoint(a={"k": "n" * 100}))
     new = first.put(new, checkpoint(a=common))
-    assert open_face(path).values(new) == {"a": common}
-    assert open_face(path).values(kept) == {"a": {"secret": "secret " * 20}}
+    assert open_face(shared).values(new) == {"a": common}
+    assert open_face(shared).values(kept) == {"a": {"secret": "secret " * 20}}

@@ -13,7 +13,8 @@ from langchain_core.messages import BaseMessage, convert_to_messages, messages_t
 from langgraph.graph import END, START, MessagesState, StateGraph
 
 import langgraph_durable
-from langgraph_durable import SqliteSaver
+from langgraph_durable.saver import DurableSaver
+from tests.conftest import saver_at
 from tests.graphs import Running
 
 Conversations = dict[str, list[BaseMessage]]
@@ -21,8 +22,8 @@ Conversations = dict[str, list[BaseMessage]]
 READ_BACK = """
 import json, sys
 from langchain_core.messages import messages_to_dict
-from langgraph_durable import SqliteSaver
-with SqliteSaver(sys.argv[1]) as saver:
+from langgraph_durable import open_saver
+with open_saver(sys.argv[1]) as saver:
     for thread_id in json.loads(sys.stdin.read()):
         config = {"configurable": {"thread_id": thread_id}}
         found = saver.get_tuple(config)
@@ -44,7 +45,7 @@ def recorded(paths: list[Path]) -> Conversations:
     return found
 
 
-def replaying(saver: SqliteSaver, conversations: Conversations) -> Any:
+def replaying(saver: DurableSaver, conversations: Conversations) -> Any:
     """A graph of an agent and its tools, of which each says what comes next in the conversation that it is in."""
 
     def script(state: MessagesState) -> list[BaseMessage]:
@@ -65,10 +66,10 @@ def replaying(saver: SqliteSaver, conversations: Conversations) -> Any:
     return builder.compile(checkpointer=saver)
 
 
-def read_back(path: str, names: list[str]) -> list[Any]:
+def read_back(url: str, names: list[str]) -> list[Any]:
     """The messages of each thread, as a new process finds them."""
     done = subprocess.run(
-        [sys.executable, "-c", READ_BACK, path],
+        [sys.executable, "-c", READ_BACK, url],
         input=json.dumps(names),
         capture_output=True,
         encoding="utf-8",
@@ -79,13 +80,13 @@ def read_back(path: str, names: list[str]) -> list[Any]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_recorded_conversations(path: str, transcripts: list[Path]) -> None:
+def test_recorded_conversations(shared: str, transcripts: list[Path]) -> None:
     """Of every conversation, whose turns were run in one form and the other by turns, every message comes back."""
     conversations = recorded(transcripts)
     assert conversations
     loop = asyncio.new_event_loop()
     try:
-        with SqliteSaver(path) as saver:
+        with saver_at(shared) as saver:
             graph = replaying(saver, conversations)
             for name, script in conversations.items():
                 forms = [Running(graph, each, "sync", name) for each in (None, loop)]
@@ -97,7 +98,8 @@ def test_recorded_conversations(path: str, transcripts: list[Path]) -> None:
     finally:
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
-    found = read_back(path, list(conversations))
+    kind = "sqlite" if shared.endswith(".db") else "file"
+    found = read_back(f"{kind}:///{shared}", list(conversations))
     for name, ours, script in zip(conversations, found, conversations.values(), strict=True):
         for place, (message, expected) in enumerate(zip(ours, messages_to_dict(script), strict=True)):
             assert message == json.loads(json.dumps(expected)), (name, place)

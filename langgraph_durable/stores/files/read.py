@@ -1,0 +1,135 @@
+"""A query becomes a page; what it finds of a thread is of one moment, and is not changed by what comes later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from langgraph_durable.core.records import Chunk, Found, Page, Query
+from langgraph_durable.errors import StoreError
+from langgraph_durable.stores.files.contents import Contents
+from langgraph_durable.stores.files.thread import ThreadFolder
+from langgraph_durable.stores.files.threads import Threads
+from langgraph_durable.stores.refs import cut, named
+
+PAGE = 64
+"""Checkpoints read at once."""
+
+ATTEMPTS = 8
+"""How often something is read anew when it is deleted meanwhile."""
+
+
+def read(threads: Threads, query: Query) -> Page:
+    """One page. StoreError when the thread is rewritten again and again while it is read."""
+    for _ in range(ATTEMPTS):
+        try:
+            return _lineage(threads, query) if query.lineage else _page(_matching(threads, query), query)
+        except _GoneError:
+            continue
+    raise StoreError(f"what {query.thread_id!r} has was rewritten {ATTEMPTS} times while it was read; read it again")
+
+
+class _Hit(NamedTuple):
+    """A checkpoint that was found, with its writes as they were then, and where its contents are."""
+
+    order: int
+    folder: ThreadFolder
+    contents: Contents
+    found: Found
+
+
+class _GoneError(Exception):
+    """What is being read was deleted meanwhile."""
+
+
+def _matching(threads: Threads, query: Query) -> list[_Hit]:
+    """What the query finds, newest first; that of each thread as of one moment."""
+    anywhere = query.where is None and query.before is None and query.after is None
+    one = query.limit == 1 and query.ns is not None and anywhere
+    hits: list[_Hit] = []
+    for folder in threads.all() if query.thread_id is None else [threads.folder(query.thread_id)]:
+        with folder.reading() as contents:
+            if one and query.thread_id is not None:
+                return _newest(folder, contents, query)
+            hits += [_Hit(put.order, folder, contents, contents.found(put)) for put in contents.newest_first()]
+        folder.report()
+    hits.sort(key=lambda hit: hit.order, reverse=True)
+    if query.after is not None:
+        hits = [hit for hit in hits if hit.order < query.after]
+    if query.ns is not None:
+        hits = [hit for hit in hits if hit.found.ns == query.ns]
+    if query.before is not None:
+        places = [hit.order for hit in hits if hit.found.id == query.before]
+        # A checkpoint that is not here (any more) has no place in the order; its id has one, by its maker's clock.
+        hits = [hit for hit in hits if (hit.order < max(places) if places else hit.found.id < query.before)]
+    if query.checkpoint_id is not None:
+        hits = [hit for hit in hits if hit.found.id == query.checkpoint_id]
+    return hits
+
+
+def _newest(folder: ThreadFolder, contents: Contents, query: Query) -> list[_Hit]:
+    """The checkpoint named, or the newest; of a thread that was damaged the newest that is whole."""
+    assert query.ns is not None
+    folder.report()
+    if query.checkpoint_id is not None:
+        put = contents.puts.get((query.ns, query.checkpoint_id))
+        return [_Hit(put.order, folder, contents, contents.found(put))] if put is not None else []
+    first = None
+    for put in contents.newest_first():
+        if put.found.ns == query.ns:
+            hit = _Hit(put.order, folder, contents, contents.found(put))
+            if not folder.damage or contents.whole(put.found):
+                return [hit]
+            first = first or hit
+    return [first] if first is not None else []
+
+
+def _page(hits: Sequence[_Hit], query: Query) -> Page:
+    size = PAGE if query.limit is None else min(query.limit, PAGE)
+    chosen: list[_Hit] = []
+    for hit in hits:
+        if query.where is None or query.where(hit.found.metadata):
+            chosen.append(hit)
+            if len(chosen) == size:
+                break
+    return _filled(chosen, query, chosen[-1].order if len(chosen) == size else None)
+
+
+def _lineage(threads: Threads, query: Query) -> Page:
+    """A checkpoint and its ancestors, nearest first."""
+    assert query.thread_id is not None
+    assert query.ns is not None
+    folder = threads.folder(query.thread_id)
+    hits: list[_Hit] = []
+    following = query.checkpoint_id
+    with folder.reading() as contents:
+        while following is not None and len(hits) < PAGE:
+            put = contents.puts.get((query.ns, following))
+            if put is None:
+                break
+            hits.append(_Hit(put.order, folder, contents, contents.found(put)))
+            following = put.found.parent
+    folder.report()
+    return _filled(hits, query, following if len(hits) >= PAGE else None)
+
+
+def _filled(hits: Sequence[_Hit], query: Query, cursor: object) -> Page:
+    """The page with the contents of what its checkpoints name."""
+    found = [hit.found for hit in hits]
+    contents, lists, single = named(found, query)
+    by_base = {hit.contents.base: hit for hit in hits}
+    for ref in lists:
+        of = by_base[ref[0][0] >> 32 << 32].contents
+        contents[ref] = cut({key: of.rows(key) for key, _, _ in ref}, ref)
+        single.update(contents[ref].keys)  # type: ignore[union-attr]  # what `cut` gives are elements
+    chunks: dict[int, Chunk] = {}
+    for key in single:
+        hit = by_base.get(key >> 32 << 32)
+        if hit is None:
+            continue
+        chunk = hit.folder.load(hit.contents, key & 0xFFFFFFFF)
+        if chunk is not None:
+            chunks[key] = chunk
+        elif hit.folder.refresh().head != hit.contents.head:
+            raise _GoneError  # its file went with the journal that named it
+    return Page(tuple(found), contents, chunks, cursor)

@@ -1,0 +1,85 @@
+"""The threads of a folder, those used last kept in memory; and what the file system says when it refuses."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator
+from types import TracebackType
+
+from langgraph_durable.errors import CorruptDataWarning, DurableError, ReadOnlyError, StoreError
+from langgraph_durable.stores.files.names import folder_name
+from langgraph_durable.stores.files.thread import ThreadFolder
+
+REMEMBERED = 64 * 2**20
+"""Bytes of threads that are kept in memory; the one that is in use always is."""
+
+
+class Threads:
+    """The threads in the folder at `path`."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._folders: OrderedDict[str, ThreadFolder] = OrderedDict()
+
+    def folder(self, thread_id: str) -> ThreadFolder:
+        """The folder of a thread, which need not be there. UnicodeEncodeError for half a surrogate pair."""
+        return self._known(folder_name(thread_id), thread_id)
+
+    def _known(self, name: str, thread_id: str | None) -> ThreadFolder:
+        with self._lock:
+            folder = self._folders.get(name)
+            if folder is None:
+                folder = self._folders[name] = ThreadFolder(os.path.join(self._path, name), thread_id)
+                self._forget_old()
+            self._folders.move_to_end(name)
+            return folder
+
+    def _forget_old(self) -> None:
+        used = sum(folder.contents.size + 4096 for folder in self._folders.values())
+        while used > REMEMBERED and len(self._folders) > 1:
+            _, folder = self._folders.popitem(last=False)
+            used -= folder.contents.size + 4096
+
+    def all(self) -> Iterator[ThreadFolder]:
+        """The folders of all threads; of one that cannot be read at all there is a warning."""
+        try:
+            names = sorted(os.listdir(self._path))
+        except FileNotFoundError:
+            return
+        for name in names:
+            folder = self._known(name, None)
+            try:
+                folder.refresh()
+            except DurableError as error:
+                warnings.warn(str(error), CorruptDataWarning, stacklevel=2)
+                continue
+            yield folder
+
+
+class translated:
+    """`with` it: errors of the file system as this package's, with what to do about them."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, OSError) or isinstance(error, DurableError):
+            return
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise ReadOnlyError(
+                f"{error.filename or self._path!r} cannot be written or read ({error.strerror}); nothing was stored. "
+                "Check the owner and mode of the folder"
+            ) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(f"no room left for {self._path!r}; nothing was stored ({error.strerror})") from error
+        raise StoreError(f"the file system failed on {self._path!r}; nothing was stored ({error})") from error
