@@ -135,6 +135,8 @@ class Contents:
             positions.append(position)
             keys.append(chunk_number)
             counts.append(count)
+        # What it brought is known now by its numbers, and need not be kept twice.
+        new, record = record.new, record._replace(new=New())
         if isinstance(record, Put):
             where = (record.found.ns, record.found.id)
             old = self.puts.get(where)
@@ -153,7 +155,7 @@ class Contents:
             self.writes[where] = (*self.writes.get(where, ()), record)
         self.size += 512
         self._last = max(self._last, record.order)
-        self._pass(record.new, record.refs)
+        self._pass(new, record.refs)
 
     def records(self, puts: Iterable[Put], wrote: Iterable[Wrote], head: Head) -> Iterator[Put | Wrote]:
         """These records for a journal that begins with `head`: each brings what none before it did."""
