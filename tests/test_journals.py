@@ -237,24 +237,151 @@ def test_a_damaged_line_is_kept(tmp_path: Path) -> None:
     assert lines[-2] in journal(path).read_bytes()
     with FileSaver(path) as saver:
         assert saver.get_tuple(thread()).checkpoint["channel_values"] == {"messages": CONVERSATION, "count": 7}  # type: ignore[union-attr]  # it is there
-        saver.delete_for_runs(["nobody"])
-        saver.prune(["thread"])
-        assert [found.config for found in saver.list(thread())] == [saved]
-    assert any(lines[-2] in one.read_bytes() for one in path.glob("threads/*/damaged-*"))
+        saver.copy_thread("thread", "copy")
+        assert [found.checkpoint["id"] for found in saver.list(thread("copy"))] == ["again", "2", "1", "0"]
+        saver.delete_thread("thread")
+        assert saver.get_tuple(thread()) is None
+        assert saver.get_tuple(thread("copy", checkpoint_id=saved["configurable"]["checkpoint_id"])) is not None
+    assert not any(lines[-2] in one.read_bytes() for one in path.rglob("*") if one.is_file())
 
 
-def test_a_last_line_that_may_have_been_whole_is_put_aside(tmp_path: Path) -> None:
-    """A damaged last line is not overwritten: it may have been acknowledged once."""
+@pytest.mark.filterwarnings("ignore::langgraph_durable.CorruptDataWarning")
+def test_a_damaged_thread_is_not_thinned_out(tmp_path: Path) -> None:
+    """Pruning could take the only checkpoint that can be read: it is refused, and says what to do."""
     path = tmp_path / "checkpoints"
     filled(path)
+    whole = journal(path).read_bytes()
+    journal(path).write_bytes(whole.replace(b"text 2", b"text 9", 1))
+    damaged = journal(path).read_bytes()
+    with FileSaver(path) as saver:
+        with pytest.raises(StoreError, match="nothing was deleted"):
+            saver.prune(["thread"])
+        assert journal(path).read_bytes() == damaged
+        assert saver.get_tuple(thread()) is not None
+
+
+def test_a_last_line_that_may_have_been_whole_is_kept(tmp_path: Path) -> None:
+    """A damaged last line is told of and not overwritten: it may have been acknowledged once."""
+    path = tmp_path / "checkpoints"
+    stored = filled(path)
     lines = journal(path).read_bytes().splitlines(keepends=True)
-    bad = lines[-1].replace(b"task 3", b"task 4", 1)
-    journal(path).write_bytes(b"".join([*lines[:-1], bad]))
-    with FileSaver(path) as saver, pytest.warns(CorruptDataWarning, match="put aside"):
-        saver.put(thread(), checkpoint("new"), {}, {})
-    (aside,) = path.glob("threads/*/damaged-*")
-    assert aside.read_bytes() == bad
-    assert "new" in {found.checkpoint["id"] for found in FileSaver(path).list(thread())}
+    for bad in (lines[-1].replace(b"task 3", b"task 4", 1), lines[-1][:-5] + bytes(5), b"what\n"):
+        journal(path).write_bytes(b"".join([*lines[:-1], bad]))
+        with FileSaver(path) as saver:
+            with pytest.warns(CorruptDataWarning, match=f"line {len(lines)} "):
+                assert saver.get_tuple(thread()) is not None
+            saver.put(thread(checkpoint_id="3"), checkpoint("new", count=1), {}, {})
+        assert bad in journal(path).read_bytes()
+        with warnings.catch_warnings(), FileSaver(path) as saver:
+            warnings.simplefilter("ignore", CorruptDataWarning)
+            assert [found.checkpoint["id"] for found in saver.list(thread())] == ["new", *list(stored)[::-1]]
+
+
+def test_places_that_a_lost_line_had(tmp_path: Path) -> None:
+    """What a lost line put into a list is missing for whoever names it, also after others put something there."""
+    path = tmp_path / "checkpoints"
+    first, second = ([f"{name} {n} " + "x" * 100 for n in range(2)] for name in ("base", "lost"))
+    with FileSaver(path) as saver:
+        saved = saver.put(thread(), checkpoint("1", m=first), {}, {})
+        saved = saver.put(saved, checkpoint("2", m=first + second), {}, {})
+        saver.put(saved, checkpoint("3", m=first + second, more=1), {}, {})
+    journal(path).write_bytes(journal(path).read_bytes().replace(b"lost 0", b"l0st 0", 1))
+    with warnings.catch_warnings(), FileSaver(path) as saver:
+        warnings.simplefilter("ignore", CorruptDataWarning)
+        saver.put(thread(checkpoint_id="1"), checkpoint("4", m=[*first, *(one.upper() for one in second)]), {}, {})
+        with pytest.raises(CorruptDataError):
+            saver.get_tuple(thread(checkpoint_id="3"))
+        assert len(saver.get_tuple(thread()).checkpoint["channel_values"]["m"]) == 4  # type: ignore[union-attr]  # it is there
+
+
+def test_who_saw_a_write_that_failed(tmp_path: Path, trouble: Trouble) -> None:
+    """Another process that read a record whose sync failed afterwards neither loses nor confuses anything by it."""
+    path = tmp_path / "checkpoints"
+    for length in (30, 900):
+        shutil.rmtree(path, ignore_errors=True)
+        one, two = FileSaver(path), FileSaver(path)
+        one.put(thread(), checkpoint("1", v="one" * 50), {}, {})
+        two.get_tuple(thread())
+        real = disk._full_sync
+
+        def failing(fd: int, other: FileSaver = two, real: Any = real) -> None:
+            trouble._patch.setattr(disk, "_full_sync", real)
+            assert other.get_tuple(thread()).checkpoint["id"] == "phantom"  # type: ignore[union-attr]  # it is seen
+            raise OSError(errno.EIO, "failed")
+
+        trouble._patch.setattr(disk, "_full_sync", failing)
+        with pytest.raises(StoreError):
+            one.put(thread(checkpoint_id="1"), checkpoint("phantom", v="phantom" * 50), {}, {})
+        one.put(thread(checkpoint_id="1"), checkpoint("2", v="other" * length, w="w" * length), {}, {})
+        two.put(thread(checkpoint_id="2"), checkpoint("3", v="phantom" * 50), {}, {})
+        for saver in (one, two, FileSaver(path)):
+            found = {each.checkpoint["id"]: each.checkpoint["channel_values"] for each in saver.list(thread())}
+            assert found == {
+                "1": {"v": "one" * 50},
+                "2": {"v": "other" * length, "w": "w" * length},
+                "3": {"v": "phantom" * 50},
+            }
+
+
+def test_a_line_whose_end_comes_later(tmp_path: Path) -> None:
+    """A reader that sees a line before its end does not take it for damaged."""
+    path = tmp_path / "checkpoints"
+    stored = filled(path)
+    os.truncate(journal(path), journal(path).stat().st_size - 1)
+    with FileSaver(path) as reader, FileSaver(path) as writer:
+        assert reader.get_tuple(thread()) is not None
+        writer.put(thread(checkpoint_id="3"), checkpoint("new"), {}, {})
+        assert [found.checkpoint["id"] for found in reader.list(thread())] == ["new", *list(stored)[::-1]]
+
+
+def test_an_order_that_was_lost(tmp_path: Path) -> None:
+    """When a power cut takes the file that orders all threads, listings are still complete."""
+    path = tmp_path / "checkpoints"
+    with FileSaver(path) as saver:
+        for name in ("a", "b"):
+            for number in range(70):
+                saver.put(thread(name), checkpoint(f"{name}{number:03}"), {}, {})
+            os.truncate(path / "order", 0)
+        saver.put(thread("a"), checkpoint("a999"), {}, {})
+        assert len(list(saver.list(None))) == 141
+        assert next(saver.list(thread("a"))).checkpoint["id"] == "a999"
+
+
+def test_many_threads_need_few_open_files(tmp_path: Path) -> None:
+    """However many threads a process writes to, it has no more files open than before."""
+    with FileSaver(tmp_path / "checkpoints") as saver:
+        saver.put(thread("0"), checkpoint(), {}, {})
+        before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+        for number in range(50):
+            saver.put(thread(f"{number}"), checkpoint(), {}, {})
+        assert not before or len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_is_deep_is_read_from_anywhere(tmp_path: Path) -> None:
+    """A value that nests deeply does not make a record unreadable for whoever is deep in calls himself."""
+
+    def nested(depth: int, inside: Any) -> Any:
+        return inside if depth == 0 else [nested(depth - 1, inside)]
+
+    def deep(depth: int, call: Callable[[], Any]) -> Any:
+        return call() if depth == 0 else deep(depth - 1, call)
+
+    path = tmp_path / "checkpoints"
+    values = {"small": nested(100, 1), "large": nested(100, "x" * 70_000)}
+    with FileSaver(path) as saver:
+        metadata: Any = {**GIVEN, "x": nested(100, 1)}
+        saver.put(thread(), checkpoint("1", **values), metadata, {})
+    for depth in range(500, 900, 10):
+        try:
+            with FileSaver(path) as saver:
+                deep(depth, lambda saver=saver: saver.put(thread("other"), checkpoint("1"), {}, {}))  # type: ignore[misc]  # bound now
+                deep(depth, lambda saver=saver: saver.get_tuple(thread()))  # type: ignore[misc]  # bound now
+        except (RecursionError, DurableError):
+            break
+    with FileSaver(path) as saver:
+        found = saver.get_tuple(thread())
+        assert found is not None
+        assert found.checkpoint["channel_values"] == values
 
 
 # -- a disk that refuses ---------------------------------------------------------------------------------------------

@@ -27,6 +27,9 @@ ROLES = {2: "human", 3: "ai", 4: "system", 5: "tool"}
 SMALL = 64
 """Bytes of what is said again and again: nothing, a node's name, a number."""
 
+DEEPEST = 32
+"""How deep a value may nest that is said in JSON: reading it takes a call for each level."""
+
 _MARK = 0xDEADBEEF
 _MARK_BYTES = b"\xce\xde\xad\xbe\xef"
 _CODES = {role: code for code, role in ROLES.items()}
@@ -44,6 +47,8 @@ def _from_bytes(kind: str, data: bytes) -> str:
     if kind == "":
         try:
             values = _values(data)
+            if _depth(values) > DEEPEST:
+                raise ValueError("whoever reads it may be so deep in calls himself that he cannot")
             text = to_text(values[0] if len(values) == 1 else {"values": values})
             # The proof that nothing was lost on the way: what is no JSON comes back as something else, or not at all.
             if to_bytes(json.loads(text)) == (kind, data):
@@ -122,6 +127,12 @@ def _stream(said: Mapping[str, Any]) -> bytes:
     if "base64" in said:
         return b"\x00" + ormsgpack.packb([said["type"], b64decode(said["base64"], validate=True)])
     return b"\x01" + ormsgpack.packb(said["value"])
+
+
+def _depth(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(_depth, value.values()), default=0)
+    return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
 
 
 def _base64(data: bytes) -> str:

@@ -16,12 +16,10 @@ import os
 import secrets
 import threading
 import time
-import weakref
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from io import FileIO
 from typing import TypeVar
 
 from langgraph_durable.core.records import (
@@ -39,14 +37,15 @@ from langgraph_durable.errors import (
     ClosedError,
     DurableError,
     InvalidRequestError,
+    OpenError,
     ReadOnlyError,
     StoreError,
 )
 from langgraph_durable.stores.base import Outcome
 from langgraph_durable.stores.files import disk
-from langgraph_durable.stores.files.contents import Plan, buried
+from langgraph_durable.stores.files.contents import Contents, Plan, buried
 from langgraph_durable.stores.files.folder import THREADS, opened
-from langgraph_durable.stores.files.journal import Head
+from langgraph_durable.stores.files.journal import Head, Outside, Put, Wrote
 from langgraph_durable.stores.files.names import folder_name
 from langgraph_durable.stores.files.read import read
 from langgraph_durable.stores.files.thread import ThreadFolder
@@ -68,8 +67,7 @@ class FileStore:
         self._busy_timeout = busy_timeout
         self._closed = False
         self._lock = threading.Lock()
-        self._order: FileIO | None = None
-        with translated(path):
+        with translated(path, OpenError):
             self._read_only = not opened(self._path, path, shareable)
 
     def commit(self, batches: Sequence[Batch]) -> list[Outcome]:
@@ -120,12 +118,12 @@ class FileStore:
         path = os.path.join(folder, folder_name(name))
         with translated(self._name):
             with suppress(FileNotFoundError):
-                return b64decode(disk.read(path))
+                return _decoded(disk.read(path), path)
             if self._read_only:
                 raise ReadOnlyError(f"{self._name!r} can only be read, and has no {name!r} yet")
             disk.make_folder(folder)
             disk.make(path, b64encode(make))
-            return b64decode(disk.read(path))
+            return _decoded(disk.read(path), path)
 
     def settle(self) -> None:
         """Nothing is left to give back: what was deleted went with the journal that it was in."""
@@ -133,14 +131,11 @@ class FileStore:
     def close(self) -> None:
         """Let go of everything."""
         self._closed = True
-        with self._lock:
-            self._order = None
-            self._threads = Threads(os.path.join(self._path, THREADS))
+        self._threads = Threads(os.path.join(self._path, THREADS))
 
     def forked(self) -> None:
-        """Called in the child of a fork: whoever shares an open file shares the locks on it, and its offset."""
+        """Called in the child of a fork: it has locks of its own."""
         self._lock = threading.Lock()
-        self._order = None
         self._threads = Threads(os.path.join(self._path, THREADS))
 
     # -- writing ---------------------------------------------------------------------------------------------------
@@ -168,12 +163,16 @@ class FileStore:
     def _put_in(self, thread_id: str, batches: Sequence[tuple[Batch, int]]) -> list[Outcome]:
         with self._locked(thread_id) as folder:
             contents = folder.refresh()
+            if folder.shaken and contents.head is not None:
+                head = Head(thread_id, _new_epoch())
+                folder.rewrite(head, _whole(folder, contents, (), head), buried(contents, _today()))
+                contents = folder.contents
             head = contents.head or Head(thread_id, _new_epoch())
             plan = Plan(contents, head)
-            # A thread's order is that of its journal, also when the file that orders all of them was lost.
-            outcomes = [
-                plan.add(batch, max(order, contents.last + number)) for number, (batch, order) in enumerate(batches, 1)
-            ]
+            orders: Sequence[int] = [order for _, order in batches]
+            if orders[0] <= contents.last:
+                orders = self._next_orders(len(batches), above=contents.last)
+            outcomes = [plan.add(batch, order) for (batch, _), order in zip(batches, orders, strict=True)]
             if plan.records and contents.head is None:
                 folder.rewrite(head, plan.records, buried(contents, _today()))
             elif plan.records:
@@ -197,25 +196,35 @@ class FileStore:
         thread_id, work = batch.thread_id, batch.work
         if isinstance(work, CopyThread):
             return self._copy(thread_id, work.target)
+        assert isinstance(work, (DeleteThread, DeleteCheckpoints))
+        if isinstance(work, DeleteThread) and not os.path.isdir(self._threads.folder(thread_id).path):
+            return Stored(0, ())
         with self._locked(thread_id) as folder:
-            contents = folder.refresh()
+            try:
+                contents = folder.refresh()
+            except StoreError:
+                if not isinstance(work, DeleteThread):
+                    raise
+                contents = Contents()  # what cannot be read can be thrown away
             ids = {*contents.puts, *contents.writes}
-            assert isinstance(work, (DeleteThread, DeleteCheckpoints))
             gone = ids if isinstance(work, DeleteThread) else set(work.checkpoints)
-            if contents.head is None and isinstance(work, DeleteThread):
-                return Stored(0, ())
+            if folder.damage and isinstance(work, DeleteCheckpoints):
+                raise StoreError(
+                    f"line {folder.damage[0].number} of the journal of thread {thread_id!r} is damaged, and what it "
+                    "said may be needed by what would stay: nothing was deleted. Copy the thread, which takes along "
+                    "what is whole, and delete this one; or restore the journal from a backup"
+                )
             head = Head(thread_id, _new_epoch())
-            kept = contents.records(
-                [put for where, put in contents.puts.items() if where not in gone],
-                [one for where, wrote in contents.writes.items() if where not in gone for one in wrote],
-                head,
+            forget = isinstance(work, DeleteThread)
+            folder.rewrite(
+                head, _whole(folder, contents, gone, head), buried(contents, _today(), gone=gone), forget=forget
             )
-            everything = not ids - gone
-            folder.rewrite(head, kept, buried(contents, _today(), gone=gone), keep_damaged=not everything)
-            return Stored(0 if everything else head.epoch, ())
+            return Stored(head.epoch if ids - gone else 0, ())
 
     def _copy(self, source_id: str, target_id: str) -> Outcome:
-        source = self._threads.folder(source_id).refresh()
+        from_folder = self._threads.folder(source_id)
+        if from_folder.refresh().epoch is None and not os.path.isdir(self._threads.folder(target_id).path):
+            return Stored(0, ())
         with self._locked(target_id) as folder:
             contents = folder.refresh()
             if contents.epoch is not None:
@@ -223,32 +232,41 @@ class FileStore:
                     f"cannot copy thread {source_id!r} to {target_id!r}: that thread has checkpoints already. "
                     "Choose another id, or delete it first"
                 )
-            if source.epoch is None:
-                return Stored(0, ())
             head = Head(target_id, _new_epoch())
-            wrote = [one for each in source.writes.values() for one in each]
-            records = list(source.records(source.newest_first(), wrote, head))
-            orders = self._next_orders(len(records))
-            load = partial(self._threads.folder(source_id).load, source)
+            with from_folder.reading() as source:
+                if source.epoch is None:
+                    return Stored(0, ())
+                records = list(_whole(from_folder, source, (), head))
             copies = []
-            for order, record in zip(orders, records, strict=True):
-                # Files of large values are the source's own.
-                chunks = [(number, load(number) or chunk) for number, chunk in record.new.chunks]
+            for order, record in zip(self._next_orders(len(records)), records, strict=True):
+                chunks = []
+                for number, chunk in record.new.chunks:
+                    # Files of large values are the source's own.
+                    loaded = from_folder.load(source, number) if isinstance(chunk, Outside) else chunk
+                    if loaded is None:
+                        raise StoreError(
+                            f"a value of thread {source_id!r} is missing or was deleted while it was copied; nothing "
+                            "was stored"
+                        )
+                    chunks.append((number, loaded))
                 copies.append(record._replace(order=order, new=record.new._replace(chunks=chunks)))
             back = {*source.puts, *source.writes}
             folder.rewrite(head, copies, buried(contents, _today(), back=back))
             return Stored(head.epoch, ())
 
-    def _next_orders(self, count: int) -> range:
+    def _next_orders(self, count: int, above: int = 0) -> range:
         """As many numbers, greater than all that anybody has: where bytes are appended is told to one caller only."""
         with self._lock:
-            if self._order is None:
-                path = os.path.join(self._path, "order")
-                fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, disk.FILE_MODE)
-                self._order = FileIO(fd, "a", closefd=False)
-                weakref.finalize(self._order, os.close, fd)
-            os.write(self._order.fileno(), b"." * count)
-            end = os.lseek(self._order.fileno(), 0, os.SEEK_CUR)
+            path = os.path.join(self._path, "order")
+            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, disk.FILE_MODE)
+            try:
+                if above:
+                    # It is not synced: a power cut can have made it shorter than what is in a journal.
+                    os.write(fd, b"." * max(0, above - os.fstat(fd).st_size))
+                os.write(fd, b"." * count)
+                end = os.lseek(fd, 0, os.SEEK_CUR)
+            finally:
+                os.close(fd)
         return range(end - count + 1, end + 1)
 
     @contextmanager
@@ -272,6 +290,27 @@ _UNFIT = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
 
 class _RefusedError(StoreError):
     """What a batch is made of is to blame, not the file system."""
+
+
+def _whole(
+    folder: ThreadFolder, contents: Contents, gone: Container[tuple[str, str]], head: Head
+) -> Iterator[Put | Wrote]:
+    """The records of a thread that stay, for another journal; of one that is damaged those that are whole."""
+    puts = [put for where, put in contents.puts.items() if where not in gone]
+    if folder.damage:
+        puts = [put for put in puts if contents.whole(put.found)]
+    wrote = [one for where, each in contents.writes.items() if where not in gone for one in each]
+    return contents.records(puts, wrote, head)
+
+
+def _decoded(data: bytes, path: str) -> bytes:
+    try:
+        found = b64decode(data, validate=True)
+    except ValueError as error:
+        raise StoreError(f"{path!r} is damaged ({error}); restore it from a backup") from error
+    if not found:
+        raise StoreError(f"{path!r} is empty; restore it from a backup")
+    return found
 
 
 def _new_epoch() -> int:

@@ -47,6 +47,7 @@ class Contents:
         self.size = 0
         self._in_order: list[Put] = []
         self._keys: dict[bytes, int] = {}
+        self._ends: dict[int, int] = {}
         self._next_chunk = 1
         self._next_list = 1
         self._last = 0
@@ -80,9 +81,8 @@ class Contents:
         return self._keys.get(digest)
 
     def end(self, number: int) -> int:
-        """How many elements a list has."""
-        rows = self.lists.get(number)
-        return rows[0][-1] + rows[2][-1] if rows else 0
+        """How many elements a list has, or had: those of a line that is lost are named by others."""
+        return self._ends.get(number, 0)
 
     def rows(self, key: int) -> ListRows:
         """The elements of the list that refs know by `key`."""
@@ -188,11 +188,12 @@ class Contents:
             yield _moved(record, New(new_chunks, new_rows), head, head.base - self.base)
 
     def _pass(self, new: New, refs: Sequence[Ref]) -> None:
-        """Give no number again that anything names, though its record may be lost."""
-        base = self.base
+        """Give no number and no place again that anything names, though its record may be lost."""
+        base, ends = self.base, self._ends
         for number, _ in new.chunks:
             self._next_chunk = max(self._next_chunk, number + 1)
-        for number, _, _, chunk in new.elements:
+        for number, position, count, chunk in new.elements:
+            ends[number] = max(ends.get(number, 0), position + count)
             self._next_list = max(self._next_list, number + 1)
             self._next_chunk = max(self._next_chunk, chunk + 1)
         for ref in refs:
@@ -201,7 +202,9 @@ class Contents:
             elif ref and isinstance(ref[0], int):
                 self._next_chunk = max(self._next_chunk, max(ref[0::2]) - base + 1)
             elif ref and isinstance(ref[0], tuple):
-                self._next_list = max(self._next_list, max(ref)[0] - base + 1)
+                for key, _, stop in ref:
+                    ends[key - base] = max(ends.get(key - base, 0), stop)
+                    self._next_list = max(self._next_list, key - base + 1)
 
 
 class Plan:

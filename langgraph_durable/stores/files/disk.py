@@ -53,7 +53,8 @@ def append(path: str, size: int, data: bytes) -> None:
 def replace(path: str, data: bytes) -> None:
     """Put a file with these bytes in the place of what is at `path`, or make it."""
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
+    # One name: there is one writer, and what one left who died here is overwritten.
+    temporary = os.path.join(folder, f".{name}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, FILE_MODE)
     try:
         try:

@@ -16,8 +16,9 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from langgraph_durable.core.readable import from_bytes, to_bytes, to_text
+from langgraph_durable.core.readable import DEEPEST, from_bytes, to_bytes, to_text
 from langgraph_durable.core.records import Chunk, Found, FoundWrites, Inline, Ref
+from langgraph_durable.errors import StoreError
 
 VERSION = 1
 """The version of the format, in the first line."""
@@ -96,7 +97,8 @@ Record: TypeAlias = Head | Put | Wrote | Buried
 class Line(NamedTuple):
     """A line of a journal: the record in it, or why there is none. `end` is where the next one begins.
 
-    `ended` is False for a last line that is whole, and lacks only its end.
+    `ended` is False for a last line that is whole, and lacks only its end. `torn` is one that breaks off, as a write
+    does that never came to its end. `prefix` is what tells a whole line from any other.
     """
 
     number: int
@@ -104,6 +106,9 @@ class Line(NamedTuple):
     record: Record | None
     trouble: str = ""
     ended: bool = True
+    torn: bool = False
+    start: int = 0
+    prefix: bytes = b""
 
 
 def framed(body: str) -> bytes:
@@ -158,8 +163,9 @@ def read_lines(data: bytes, head: Head | None, number: int = 1, offset: int = 0)
             record, trouble = _read(b"{" + data[prefix.end() : stop], head)
             if isinstance(record, Head):
                 head = record
-            start = min(stop + 1, len(data))
-            yield Line(number, offset + start, record, trouble, ended=stop < len(data))
+            begin, start = start, min(stop + 1, len(data))
+            ended = stop < len(data)
+            yield Line(number, offset + start, record, trouble, ended, start=offset + begin, prefix=prefix[0])
         else:
             if prefix is None:
                 trouble = "it does not begin as a record does"
@@ -168,15 +174,18 @@ def read_lines(data: bytes, head: Head | None, number: int = 1, offset: int = 0)
             else:
                 trouble = "its checksum does not match"
             newline = data.find(b"\n", start)
+            torn = newline < 0 and (prefix is None or stop > len(data))
             start = len(data) if newline < 0 else newline + 1
-            yield Line(number, offset + start, None, trouble)
+            yield Line(number, offset + start, None, trouble, ended=newline >= 0, torn=torn)
         number += 1
 
 
 def _read(body: bytes, head: Head | None) -> tuple[Record | None, str]:
     try:
         return _record(json.loads(body), head), ""
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+    except RecursionError as error:
+        raise StoreError("a record cannot be read from so deep in calls; read it from further up") from error
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         return None, f"it is whole, and this release cannot read it ({type(error).__name__}: {error})"
 
 
@@ -216,7 +225,12 @@ def _said_metadata(metadata: str) -> str:
     """Metadata as an object where its exact text can be told from that, else as text."""
     try:
         value = json.loads(metadata, parse_constant=_refused)
-        if isinstance(value, dict) and _METADATA(value) == metadata and "\n" not in metadata:
+        if (
+            metadata.count("{") + metadata.count("[") < DEEPEST
+            and isinstance(value, dict)
+            and _METADATA(value) == metadata
+            and "\n" not in metadata
+        ):
             return f'"metadata":{metadata}'
     except (ValueError, RecursionError):
         pass

@@ -1,6 +1,7 @@
 """The right to write, of one thread of one process at a time: a lock of the file system on a file of its own.
 
-Whoever dies lets go of it. The file stays open between two uses: opening it takes longer than all the rest.
+Whoever dies lets go of it. The file is open only while it is locked: whoever shares an open file, as a forked child
+does, shares the locks on it.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-import weakref
 from io import FileIO
 
 import portalocker
@@ -34,9 +34,10 @@ class FileLock:
         end = time.monotonic() + seconds
         if not self._turn.acquire(timeout=seconds):
             raise self._busy()
+        file = None
         try:
-            while True:
-                file = self._opened()
+            while self._file is None:
+                file = file or self._opened()
                 try:
                     portalocker.lock(file, _FLAGS)
                 except portalocker.exceptions.LockException as error:
@@ -45,31 +46,40 @@ class FileLock:
                     time.sleep(POLL_SECONDS)
                     continue
                 if self._is_there(file):
-                    return
-                # The folder was deleted, and somebody else may have the lock on a file that has taken its place.
-                self._file = None
-                self._closer()
+                    self._file = file
+                else:
+                    # The folder was deleted, and somebody else may have the lock on what has taken the file's place.
+                    file.close()
+                    file = None
         except BaseException:
+            self._file = None
+            if file is not None:
+                file.close()
             self._turn.release()
             raise
 
     def release(self) -> None:
         """Let others have it."""
-        assert self._file is not None
-        portalocker.unlock(self._file)
-        self._turn.release()
+        file, self._file = self._file, None
+        try:
+            if file is not None:
+                # A child that was forked meanwhile has the file open as well: closing it here would not unlock it.
+                portalocker.unlock(file)
+        except portalocker.exceptions.LockException:
+            pass  # closing it is what is left
+        finally:
+            if file is not None:
+                file.close()
+            self._turn.release()
 
     def _opened(self) -> FileIO:
-        if self._file is None:
-            flags = os.O_RDWR | os.O_CREAT
-            try:
-                fd = os.open(self._path, flags, disk.FILE_MODE)
-            except FileNotFoundError:
-                disk.make_folder(os.path.dirname(self._path))
-                fd = os.open(self._path, flags, disk.FILE_MODE)
-            self._file = FileIO(fd, "r+", closefd=False)
-            self._closer = weakref.finalize(self, os.close, fd)
-        return self._file
+        flags = os.O_RDWR | os.O_CREAT
+        try:
+            fd = os.open(self._path, flags, disk.FILE_MODE)
+        except FileNotFoundError:
+            disk.make_folder(os.path.dirname(self._path))
+            fd = os.open(self._path, flags, disk.FILE_MODE)
+        return FileIO(fd, "r+")
 
     def _is_there(self, file: FileIO) -> bool:
         try:

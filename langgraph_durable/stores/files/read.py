@@ -53,9 +53,9 @@ def _matching(threads: Threads, query: Query) -> list[_Hit]:
                 return _newest(folder, contents, query)
             hits += [_Hit(put.order, folder, contents, contents.found(put)) for put in contents.newest_first()]
         folder.report()
-    hits.sort(key=lambda hit: hit.order, reverse=True)
+    hits.sort(key=_place, reverse=True)
     if query.after is not None:
-        hits = [hit for hit in hits if hit.order < query.after]
+        hits = [hit for hit in hits if _place(hit) < query.after]
     if query.ns is not None:
         hits = [hit for hit in hits if hit.found.ns == query.ns]
     if query.before is not None:
@@ -92,7 +92,7 @@ def _page(hits: Sequence[_Hit], query: Query) -> Page:
             chosen.append(hit)
             if len(chosen) == size:
                 break
-    return _filled(chosen, query, chosen[-1].order if len(chosen) == size else None)
+    return _filled(chosen, query, _place(chosen[-1]) if len(chosen) == size else None)
 
 
 def _lineage(threads: Threads, query: Query) -> Page:
@@ -133,3 +133,8 @@ def _filled(hits: Sequence[_Hit], query: Query, cursor: object) -> Page:
         elif hit.folder.refresh().head != hit.contents.head:
             raise _GoneError  # its file went with the journal that named it
     return Page(tuple(found), contents, chunks, cursor)
+
+
+def _place(hit: _Hit) -> tuple[int, str, str]:
+    """Where it is in a listing. Orders of different threads can be the same, after a power cut."""
+    return hit.order, hit.found.thread_id, hit.found.ns

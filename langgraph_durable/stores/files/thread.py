@@ -43,23 +43,33 @@ JOURNAL = "journal.jsonl"
 VALUES = "values"
 LOCK = "lock"
 
+PREFIX = 34
+"""Bytes that every line begins with, its checksum among them."""
+
 LARGE = 64 * 1024
 """Bytes of a chunk from which on it has a file of its own."""
 
 
 class _State(NamedTuple):
-    """The journal as it was read: the file's identity, its first line, and how far its lines are whole."""
+    """The journal as it was read: the file's identity, its first line, and how far it was read.
+
+    `last` is where the last line begins and how, which tells whether it is still there.
+    """
 
     stamp: tuple[int, int, int]
     first: bytes
     end: int
     lines: int
-    size: int
-    ended: bool = True
+    ended: bool
+    last: tuple[int, bytes]
 
 
 class ThreadFolder:
-    """The folder of one thread. `contents` are as `refresh` found them; writing needs the lock."""
+    """The folder of one thread. `contents` are as `refresh` found them; writing needs the lock.
+
+    `damage` are the lines that cannot be read. A journal that is `shaken` has to be rewritten, under another epoch,
+    before anything is appended to it.
+    """
 
     def __init__(self, path: str, thread_id: str | None) -> None:
         self.path = path
@@ -72,6 +82,7 @@ class ThreadFolder:
         self._state: _State | None = None
         self._reported = True
         self._busy = False
+        self.shaken = False
 
     def lock(self, seconds: float) -> None:
         """Be the only one who writes, of all threads and processes. BusyError after `seconds`."""
@@ -91,74 +102,69 @@ class ThreadFolder:
     def _refresh(self) -> None:
         try:
             found = os.stat(self._journal)
+            state = self._state
+            if state is not None and _stamp(found) == state.stamp:
+                return
+            with open(self._journal, "rb") as file:
+                found = os.fstat(file.fileno())
+                first = state is not None and file.read(len(state.first)) == state.first
+                if state is not None and first:
+                    start, prefix = state.last
+                    file.seek(start)
+                    if found.st_size >= state.end and file.read(len(prefix)) == prefix:
+                        file.seek(state.end)
+                        self._take(file.read(), state, found)
+                        return
+                    # What was read is gone again: a write that failed, of somebody who was seen at it. Numbers that
+                    # refs were made of may mean something else now.
+                    self.shaken = True
+                file.seek(0)
+                self._take(file.read(), None, found)
         except (FileNotFoundError, NotADirectoryError):
-            if self._state is not None or self.contents.head is not None:
-                self._forget()
-            return
-        state = self._state
-        if state is not None and _stamp(found) == state.stamp:
-            return
-        start, number, head, contents = 0, 1, None, Contents()
-        data = b""
-        if state is not None and found.st_size >= state.end:
-            with open(self._journal, "rb") as file:
-                found = os.fstat(file.fileno())
-                if file.read(len(state.first)) == state.first:
-                    file.seek(state.end)
-                    data = file.read()
-                    start, number, head, contents = state.end, state.lines + 1, self.contents.head, self.contents
-        if head is None:
-            with open(self._journal, "rb") as file:
-                found = os.fstat(file.fileno())
-                data = file.read()
-            self.damage = []
-        self._take(data, start, number, head, contents, found)
+            self._forget()
 
     def append(self, records: Sequence[Put | Wrote]) -> None:
         """Store records behind what is there, with the lock held and after `refresh`."""
-        head = self.contents.head
-        assert head is not None
-        assert self._state is not None
+        head, state = self.contents.head, self._state
+        if head is None or state is None:
+            raise StoreError(f"{self._journal!r} was deleted while it was being written to; nothing was stored")
         records = [self._outside(record) for record in records]
-        lines = b"".join(encoded(record, head) for record in records)
-        if not self._state.ended:
-            lines = b"\n" + lines
+        made = [encoded(record, head) for record in records]
+        lines = b"".join(made) if state.ended else b"\n" + b"".join(made)
         with self._writing():
-            self._keep_tail()
-            disk.append(self._journal, self._state.end, lines)
+            disk.append(self._journal, state.end, lines)
             with self._mutex:
                 for record in records:
                     self.contents.apply(record)
-                end = self._state.end + len(lines)
+                end = state.end + len(lines)
+                last = (end - len(made[-1]), made[-1][:PREFIX])
                 stamp = _stamp(os.stat(self._journal))
-                self._state = _State(stamp, self._state.first, end, self._state.lines + len(records), end)
+                self._state = _State(stamp, state.first, end, state.lines + len(records), True, last)
 
-    def rewrite(self, head: Head, records: Iterable[Put | Wrote], gone: Buried, *, keep_damaged: bool = True) -> None:
-        """Put another journal in the place of this one, with the lock held."""
+    def rewrite(self, head: Head, records: Iterable[Put | Wrote], gone: Buried, *, forget: bool = False) -> None:
+        """Put another journal in the place of this one, with the lock held; `forget` leaves nothing of the old one."""
         contents = Contents(head)
-        first = encoded(head, head)
-        lines = [first]
+        made = [encoded(head, head)]
         if gone.names:
             contents.apply(gone)
-            lines.append(encoded(gone, head))
+            made.append(encoded(gone, head))
         for record in records:
             kept = self._outside(record)
-            lines.append(encoded(kept, head))
+            made.append(encoded(kept, head))
             contents.apply(kept)
-        if self.damage and keep_damaged:
+        if self.damage and not forget:
             # What could not be read was not taken over: it stays, for whoever wants to look.
-            with suppress(OSError):
-                os.link(self._journal, os.path.join(self.path, f"damaged-{time.time_ns()}.jsonl"))
-        data = b"".join(lines)
+            os.link(self._journal, os.path.join(self.path, f"damaged-{time.time_ns()}.jsonl"))
+        data = b"".join(made)
         with self._writing():
-            if self._state is not None:
-                self._keep_tail()
             disk.replace(self._journal, data)
             with self._mutex:
                 self.contents = contents
                 self.damage = []
-                self._state = _State(_stamp(os.stat(self._journal)), first, len(data), len(lines), len(data))
-        self._drop_files()
+                self.shaken = False
+                last = (len(data) - len(made[-1]), made[-1][:PREFIX])
+                self._state = _State(_stamp(os.stat(self._journal)), made[0], len(data), len(made), True, last)
+        self._drop_files(forget)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -168,7 +174,9 @@ class ThreadFolder:
         try:
             yield
         except BaseException:
-            self._state = None  # whatever is there now has to be read again
+            # Whatever is there now has to be read again, and somebody may have seen what was not to stay.
+            self._state = None
+            self.shaken = True
             raise
         finally:
             self._busy = False
@@ -206,66 +214,50 @@ class ThreadFolder:
                 stacklevel=2,
             )
 
-    def _take(
-        self,
-        data: bytes,
-        start: int,
-        number: int,
-        head: Head | None,
-        contents: Contents,
-        found: os.stat_result,
-    ) -> None:
-        end, lines, ended = start, number - 1, self._state is None or start == 0 or self._state.ended
-        pending: list[Line] = []
-        first = self._state.first if head is not None and self._state is not None else b""
-        for line in read_lines(data, head, number, start):
-            if line.record is None:
-                pending.append(line)
-                continue
-            # Whole lines behind it: that is no write that never ended.
-            if pending:
-                self.damage += pending
-                self._reported = False
-            pending = []
-            if isinstance(line.record, Head):
-                head = line.record
-                first = data[: line.end]
-                contents = Contents(head)
-                if self.thread_id is None:
-                    self.thread_id = head.thread_id
-                elif self.thread_id != head.thread_id:
-                    raise StoreError(
-                        f"{self._journal!r} is of thread {head.thread_id!r}, and the folder's name says that it is of "
-                        f"{self.thread_id!r}: it was put there by hand; move it back"
-                    )
-            else:
-                contents.apply(line.record)
-            end, lines, ended = line.end, line.number, line.ended
-        if head is None and pending:
+    def _take(self, data: bytes, state: _State | None, found: os.stat_result) -> None:
+        """Take in what is behind `state`, or (None) all of a journal."""
+        start, number, head = (state.end, state.lines + 1, self.contents.head) if state else (0, 1, None)
+        if state is not None and not state.ended and data.startswith(b"\n"):
+            data, start = data[1:], start + 1
+        lines = list(read_lines(data, head, number, start))
+        if lines and lines[-1].torn:
+            lines.pop()  # a write that never came to its end, or has not yet
+        whole = [line for line in lines if line.record is not None]
+        contents, first, last = self.contents, b"", (0, b"")
+        if state is not None:
+            first, last = state.first, state.last
+        elif whole and isinstance(whole[0].record, Head):
+            head = whole[0].record
+            contents, first = Contents(head), data[: whole[0].end]
+        else:
             self._forget()
-            self.damage = pending
+            trouble = lines[0].trouble if lines else "it is not there"
             raise StoreError(
-                f"the first line of {self._journal!r} cannot be read: {pending[0].trouble}. It says whose checkpoints "
-                "these are; restore the file from a backup"
+                f"the first line of {self._journal!r} cannot be read: {trouble}. It says whose checkpoints these are; "
+                "restore the file from a backup, or delete the thread"
             )
+        assert head is not None
+        if self.thread_id not in (None, head.thread_id):
+            raise StoreError(
+                f"{self._journal!r} is of thread {head.thread_id!r}, and the folder's name says that it is of "
+                f"{self.thread_id!r}: it was put there by hand; move it back"
+            )
+        self.thread_id = head.thread_id
+        try:
+            for line in whole:
+                if not isinstance(line.record, (Head, type(None))):
+                    contents.apply(line.record)
+        except BaseException:
+            self._forget()  # some of it may have been taken in
+            raise
+        damage = [line for line in lines if line.record is None]
+        self.damage = [*(self.damage if state is not None else ()), *damage]
+        self._reported = self._reported and not damage
         self.contents = contents
-        self._state = _State(_stamp(found), first, end, lines, start + len(data), ended)
-
-    def _keep_tail(self) -> None:
-        """Put aside the bytes behind the last whole line if they end like a line: it may have been one once."""
-        assert self._state is not None
-        if self._state.size == self._state.end:
-            return
-        tail = disk.read(self._journal, self._state.end)
-        if tail.endswith(b"\n"):
-            aside = os.path.join(self.path, f"damaged-{time.time_ns()}.jsonl")
-            disk.replace(aside, tail)
-            warnings.warn(
-                f"the last line of {self._journal!r} (thread {self.thread_id!r}) is damaged: it was put aside as "
-                f"{aside!r}, and what is stored now follows the last one that is whole",
-                CorruptDataWarning,
-                stacklevel=2,
-            )
+        if whole:
+            last = (whole[-1].start, whole[-1].prefix)
+        end, count, ended = (lines[-1].end, lines[-1].number, lines[-1].ended) if lines else (start, number - 1, True)
+        self._state = _State(_stamp(found), first, end, count, ended, last)
 
     def _outside(self, record: Put | Wrote) -> Put | Wrote:
         """The record with its large chunks in files."""
@@ -282,13 +274,18 @@ class ThreadFolder:
             chunks.append((number, Outside(chunk.digest, f"{VALUES}/{name}", len(data), zlib.crc32(data))))
         return record._replace(new=New(chunks, record.new.elements))
 
-    def _drop_files(self) -> None:
-        """Take away the files of chunks that nothing names any more."""
+    def _drop_files(self, forget: bool) -> None:
+        """Take away the files of chunks that nothing names any more; to `forget`, all that is left of the thread."""
         kept = {os.path.basename(chunk.file) for chunk in self.contents.chunks.values() if isinstance(chunk, Outside)}
         with suppress(FileNotFoundError):
             for name in os.listdir(os.path.join(self.path, VALUES)):
                 if name not in kept:
                     disk.remove(os.path.join(self.path, VALUES, name))
+        if forget:
+            for name in os.listdir(self.path):
+                if name not in (JOURNAL, LOCK, VALUES):
+                    disk.remove(os.path.join(self.path, name))
+            disk.sync_folder(self.path)
 
     def _forget(self) -> None:
         self.contents = Contents()
@@ -297,7 +294,10 @@ class ThreadFolder:
 
 
 def _said(data: bytes) -> tuple[str, bytes]:
-    return to_bytes(json.loads(data))
+    try:
+        return to_bytes(json.loads(data))
+    except RecursionError as error:
+        raise StoreError("a value cannot be read from so deep in calls; read it from further up") from error
 
 
 def _stamp(found: os.stat_result) -> tuple[int, int, int]:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from types import TracebackType
 
-from langgraph_durable.errors import CorruptDataWarning, DurableError, ReadOnlyError, StoreError
+from langgraph_durable.errors import CorruptDataWarning, DurableError, OpenError, ReadOnlyError, StoreError
 from langgraph_durable.stores.files.names import folder_name
 from langgraph_durable.stores.files.thread import ThreadFolder
 
@@ -64,8 +64,9 @@ class Threads:
 class translated:
     """`with` it: errors of the file system as this package's, with what to do about them."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, kind: type[OpenError] | type[StoreError] = StoreError) -> None:
         self._path = path
+        self._kind = kind
 
     def __enter__(self) -> None:
         return None
@@ -81,5 +82,5 @@ class translated:
                 "Check the owner and mode of the folder"
             ) from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(f"no room left for {self._path!r}; nothing was stored ({error.strerror})") from error
-        raise StoreError(f"the file system failed on {self._path!r}; nothing was stored ({error})") from error
+            raise self._kind(f"no room left for {self._path!r}; nothing was stored ({error.strerror})") from error
+        raise self._kind(f"the file system failed on {self._path!r}; nothing was stored ({error})") from error
