@@ -484,6 +484,39 @@ def test_a_fork(tmp_path: Path) -> None:
     assert [found.checkpoint["id"] for found in FileSaver(path).list(thread())][::-1] == listed
 
 
+@pytest.mark.filterwarnings("ignore::langgraph_durable.CorruptDataWarning")
+def test_nothing_of_a_deleted_thread_is_left(tmp_path: Path) -> None:
+    """Not in what a crash left behind, in what was put aside, or in a journal that cannot be read any more."""
+    path = tmp_path / "checkpoints"
+    for damage in ("last", "first", "none"):
+        filled(path)
+        lines = journal(path).read_bytes().splitlines(keepends=True)
+        folder = journal(path).parent
+        (folder / ".journal.jsonl.tmp").write_bytes(b"".join(lines))
+        (folder / "damaged-1.jsonl").write_bytes(b"".join(lines))
+        if damage != "none":
+            place = 0 if damage == "first" else -1
+            lines[place] = lines[place].replace(b'"type"', b'"tyqe"', 1)
+            journal(path).write_bytes(b"".join(lines))
+        with FileSaver(path) as saver:
+            saver.delete_thread("thread")
+            assert saver.get_tuple(thread()) is None
+            assert list(saver.list(None)) == []
+        assert sorted(os.listdir(folder)) == ["journal.jsonl", "lock"]
+        assert b"bridge" not in journal(path).read_bytes()
+        shutil.rmtree(path)
+
+
+def test_a_thread_that_never_was_leaves_no_folder(tmp_path: Path) -> None:
+    """Deleting, copying and reading what is not there makes nothing."""
+    path = tmp_path / "checkpoints"
+    with FileSaver(path) as saver:
+        saver.delete_thread("nobody")
+        saver.copy_thread("nobody", "nothing")
+        assert saver.get_tuple(thread("nobody")) is None
+    assert os.listdir(path / "threads") == []
+
+
 # -- folders of others -----------------------------------------------------------------------------------------------
 
 
