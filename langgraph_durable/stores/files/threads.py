@@ -17,6 +17,9 @@ from langgraph_durable.stores.files.thread import ThreadFolder
 REMEMBERED = 64 * 2**20
 """Bytes of threads that are kept in memory; the one that is in use always is."""
 
+OFTEN = 32
+"""Of how many new threads one is the occasion to forget old ones."""
+
 
 class Threads:
     """The threads in the folder at `path`."""
@@ -40,6 +43,8 @@ class Threads:
             return folder
 
     def _forget_old(self) -> None:
+        if len(self._folders) > OFTEN and len(self._folders) % OFTEN:
+            return  # adding them up takes as long as there are threads
         used = sum(folder.contents.size + 4096 for folder in self._folders.values())
         while used > REMEMBERED and len(self._folders) > 1:
             _, folder = self._folders.popitem(last=False)
