@@ -55,13 +55,8 @@ def replace(path: str, data: bytes) -> None:
     folder, name = os.path.split(path)
     # One name: there is one writer, and what one left who died here is overwritten.
     temporary = os.path.join(folder, f".{name}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, FILE_MODE)
     try:
-        try:
-            _write(fd, data)
-            _full_sync(fd)
-        finally:
-            os.close(fd)
+        _put(temporary, data)
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
@@ -74,17 +69,12 @@ def make(path: str, data: bytes) -> None:
     """A file with these bytes, unless there is one; whoever makes it at the same moment does not come in between."""
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, FILE_MODE)
     try:
-        try:
-            _write(fd, data)
-            _full_sync(fd)
-        finally:
-            os.close(fd)
+        _put(temporary, data)
         with suppress(FileExistsError):
             os.link(temporary, path)
     finally:
-        os.unlink(temporary)
+        remove(temporary)
     sync_folder(folder)
 
 
@@ -113,6 +103,15 @@ def sync_folder(path: str) -> None:
     fd = os.open(path or ".", os.O_RDONLY)
     try:
         os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _put(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, FILE_MODE)
+    try:
+        _write(fd, data)
+        _full_sync(fd)
     finally:
         os.close(fd)
 
