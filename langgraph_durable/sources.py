@@ -17,7 +17,6 @@ import aiosqlite
 
 from langgraph_durable.errors import InvalidRequestError, OpenError
 from langgraph_durable.stores.base import Store
-from langgraph_durable.stores.files import FileStore
 from langgraph_durable.stores.sqlite import SqliteStore
 from langgraph_durable.stores.sqlite.connections import translated
 
@@ -59,6 +58,9 @@ def sqlite_source(
 
 def files_source(path: str | os.PathLike[str], busy_timeout: float, *, shareable: bool) -> Source:
     """The store over a folder. InvalidRequestError for what is no path."""
+    # Who keeps to SQLite does not import what locks files.
+    from langgraph_durable.stores.files import FileStore
+
     folder = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
     if not isinstance(folder, str) or not folder or "\0" in folder:
         raise InvalidRequestError(f"give the path of a folder, such as 'checkpoints/', and not {path!r}")

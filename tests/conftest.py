@@ -123,7 +123,7 @@ def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop |
 
 
 def saver_at(place: str, **options: Any) -> DurableSaver:
-    """A saver over what is at a place: a folder has no ending."""
+    """A saver over what is at a place: a folder if that is called `checkpoints`, else a database."""
     return FileSaver(place, **options) if place.endswith("checkpoints") else SqliteSaver(place, **options)
 
 

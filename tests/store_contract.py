@@ -268,6 +268,14 @@ class StoreContract(ListContract):
         assert count > 1
         assert ids(store, Query("t", limit=150))[-1] == f"{200 + count - 150:03}"
 
+    def test_pages_before_a_checkpoint(self, store: Store) -> None:
+        """What was put before a checkpoint, whatever the ids, is found page after page."""
+        names = [f"{n * 37 % 200:03}" for n in range(200)]
+        for name in names:
+            done(store, of("t", new(name)))
+        assert ids(store, Query("t", before=names[180])) == names[179::-1]
+        assert ids(store, Query("t", "", before=names[180], limit=100)) == names[179:79:-1]
+
     def test_what_a_query_finds(self, store: Store) -> None:
         """`before`, `where`, `limit` and the id narrow a query down, alone and together."""
         for n in range(10):

@@ -173,9 +173,10 @@ class FileStore:
             if orders[0] <= contents.last:
                 orders = self._next_orders(len(batches), above=contents.last)
             outcomes = [plan.add(batch, order) for (batch, _), order in zip(batches, orders, strict=True)]
-            if plan.records and contents.head is None:
-                folder.rewrite(head, plan.records, buried(contents, _today()))
-            elif plan.records:
+            if plan.records:
+                if contents.head is None:
+                    # Without the records: they would be there when only the sync of the new name fails.
+                    folder.rewrite(head, (), buried(contents, _today()))
                 folder.append(plan.records)
         return outcomes
 

@@ -45,12 +45,12 @@ class Contents:
         self.writes: dict[tuple[str, str], tuple[Wrote, ...]] = {}
         self.buried: dict[str, int] = {}
         self.size = 0
+        self.last = 0
         self._in_order: list[Put] = []
         self._keys: dict[bytes, int] = {}
         self._ends: dict[int, int] = {}
-        self._next_chunk = 1
-        self._next_list = 1
-        self._last = 0
+        self.next_chunk = 1
+        self.next_list = 1
 
     @property
     def epoch(self) -> int | None:
@@ -61,11 +61,6 @@ class Contents:
     def base(self) -> int:
         """What refs have on top of the journal's numbers."""
         return self.head.base if self.head is not None else 0
-
-    @property
-    def last(self) -> int:
-        """The order of what was stored last."""
-        return self._last
 
     def newest_first(self) -> list[Put]:
         """Every checkpoint, the one stored last first."""
@@ -154,7 +149,7 @@ class Contents:
             where = (record.ns, record.checkpoint_id)
             self.writes[where] = (*self.writes.get(where, ()), record)
         self.size += 512
-        self._last = max(self._last, record.order)
+        self.last = max(self.last, record.order)
         self._pass(new, record.refs)
 
     def records(self, puts: Iterable[Put], wrote: Iterable[Wrote], head: Head) -> Iterator[Put | Wrote]:
@@ -191,20 +186,20 @@ class Contents:
         """Give no number and no place again that anything names, though its record may be lost."""
         base, ends = self.base, self._ends
         for number, _ in new.chunks:
-            self._next_chunk = max(self._next_chunk, number + 1)
+            self.next_chunk = max(self.next_chunk, number + 1)
         for number, position, count, chunk in new.elements:
             ends[number] = max(ends.get(number, 0), position + count)
-            self._next_list = max(self._next_list, number + 1)
-            self._next_chunk = max(self._next_chunk, chunk + 1)
+            self.next_list = max(self.next_list, number + 1)
+            self.next_chunk = max(self.next_chunk, chunk + 1)
         for ref in refs:
             if isinstance(ref, int):
-                self._next_chunk = max(self._next_chunk, ref - base + 1)
+                self.next_chunk = max(self.next_chunk, ref - base + 1)
             elif ref and isinstance(ref[0], int):
-                self._next_chunk = max(self._next_chunk, max(ref[0::2]) - base + 1)
+                self.next_chunk = max(self.next_chunk, max(ref[0::2]) - base + 1)
             elif ref and isinstance(ref[0], tuple):
                 for key, _, stop in ref:
                     ends[key - base] = max(ends.get(key - base, 0), stop)
-                    self._next_list = max(self._next_list, key - base + 1)
+                    self.next_list = max(self.next_list, key - base + 1)
 
 
 class Plan:
@@ -222,8 +217,8 @@ class Plan:
         self._keys: dict[bytes, int] = {}
         self._ends: dict[int, int] = {}
         self._orders: dict[tuple[str, str], int] = {}
-        self._next_chunk = contents._next_chunk
-        self._next_list = contents._next_list
+        self._next_chunk = contents.next_chunk
+        self._next_list = contents.next_list
 
     def add(self, batch: Batch, order: int) -> Outcome:
         """What becomes of a batch when the records are stored; one that is refused leaves none."""

@@ -22,11 +22,9 @@ _BINARY = getattr(os, "O_BINARY", 0)
 _sync = getattr(os, "fdatasync", os.fsync)
 
 
-def read(path: str, start: int = 0) -> bytes:
-    """The bytes of a file from `start` on. FileNotFoundError when it is not there."""
-    fd = os.open(path, os.O_RDONLY | _BINARY)
-    with os.fdopen(fd, "rb") as file:
-        file.seek(start)
+def read(path: str) -> bytes:
+    """The bytes of a file. FileNotFoundError when it is not there."""
+    with open(path, "rb") as file:
         return file.read()
 
 

@@ -23,6 +23,9 @@ from langgraph_durable.errors import StoreError
 VERSION = 1
 """The version of the format, in the first line."""
 
+PREFIX = 34
+"""Bytes that every line begins with, its checksum and length among them; a length of nine digits adds one."""
+
 _PREFIX = re.compile(rb'\{"sum":"([0-9a-f]{8})","size": *([0-9]+),')
 _quoted = json.encoder.encode_basestring
 _METADATA = json.JSONEncoder(ensure_ascii=False).encode
@@ -174,7 +177,7 @@ def read_lines(data: bytes, head: Head | None, number: int = 1, offset: int = 0)
             else:
                 trouble = "its checksum does not match"
             newline = data.find(b"\n", start)
-            torn = newline < 0 and (prefix is None or stop > len(data))
+            torn = newline < 0 and (len(data) - start < PREFIX if prefix is None else stop > len(data))
             start = len(data) if newline < 0 else newline + 1
             yield Line(number, offset + start, None, trouble, ended=newline >= 0, torn=torn)
         number += 1

@@ -50,12 +50,13 @@ def _matching(threads: Threads, query: Query) -> list[_Hit]:
     for folder in threads.all() if query.thread_id is None else [threads.folder(query.thread_id)]:
         with folder.reading() as contents:
             if one and query.thread_id is not None:
-                return _newest(folder, contents, query)
-            hits += [_Hit(put.order, folder, contents, contents.found(put)) for put in contents.newest_first()]
+                hits = _newest(folder, contents, query)
+            else:
+                hits += [_Hit(put.order, folder, contents, contents.found(put)) for put in contents.newest_first()]
         folder.report()
+    if one and query.thread_id is not None:
+        return hits
     hits.sort(key=_place, reverse=True)
-    if query.after is not None:
-        hits = [hit for hit in hits if _place(hit) < query.after]
     if query.ns is not None:
         hits = [hit for hit in hits if hit.found.ns == query.ns]
     if query.before is not None:
@@ -64,13 +65,15 @@ def _matching(threads: Threads, query: Query) -> list[_Hit]:
         hits = [hit for hit in hits if (hit.order < max(places) if places else hit.found.id < query.before)]
     if query.checkpoint_id is not None:
         hits = [hit for hit in hits if hit.found.id == query.checkpoint_id]
+    if query.after is not None:
+        # Last: what is named by `before` may be on a page that was read already.
+        hits = [hit for hit in hits if _place(hit) < query.after]
     return hits
 
 
 def _newest(folder: ThreadFolder, contents: Contents, query: Query) -> list[_Hit]:
     """The checkpoint named, or the newest; of a thread that was damaged the newest that is whole."""
     assert query.ns is not None
-    folder.report()
     if query.checkpoint_id is not None:
         put = contents.puts.get((query.ns, query.checkpoint_id))
         return [_Hit(put.order, folder, contents, contents.found(put))] if put is not None else []

@@ -4,9 +4,8 @@
     values/           chunks too large for a line, each in a file that never changes
     lock              held by the process that writes
 
-What is known of the journal is the bytes up to the last whole line. Bytes behind that are of a write that never ended,
-and the next one takes their place. A line that is damaged with whole lines behind it stays where it is: it is reported,
-and what it said is missing.
+A line that breaks off at the end of the journal is of a write that never came to its own, and the next one takes its
+place. Any other line that cannot be read stays where it is: it is reported, and what it said is missing.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from langgraph_durable.errors import CorruptDataWarning, StoreError
 from langgraph_durable.stores.files import disk
 from langgraph_durable.stores.files.contents import Contents
 from langgraph_durable.stores.files.journal import (
+    PREFIX,
     Buried,
     Head,
     Line,
@@ -42,9 +42,6 @@ from langgraph_durable.stores.files.locks import FileLock
 JOURNAL = "journal.jsonl"
 VALUES = "values"
 LOCK = "lock"
-
-PREFIX = 34
-"""Bytes that every line begins with, its checksum among them."""
 
 LARGE = 64 * 1024
 """Bytes of a chunk from which on it has a file of its own."""
@@ -245,7 +242,7 @@ class ThreadFolder:
         self.thread_id = head.thread_id
         try:
             for line in whole:
-                if not isinstance(line.record, (Head, type(None))):
+                if isinstance(line.record, (Put, Wrote, Buried)):
                     contents.apply(line.record)
         except BaseException:
             self._forget()  # some of it may have been taken in
