@@ -1,5 +1,6 @@
 """A durable checkpointer for LangGraph: `graph.compile(checkpointer=SqliteSaver("agent.db"))`."""
 
+from langgraph_durable.copying import acopy, copy
 from langgraph_durable.errors import (
     BusyError,
     ClosedError,
@@ -37,5 +38,7 @@ __all__ = [
     "StoreError",
     "ThreadDeletedError",
     "UnserializableError",
+    "acopy",
+    "copy",
     "open_saver",
 ]

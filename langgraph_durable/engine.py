@@ -1,22 +1,41 @@
-"""What a saver and its copies share: one store, one lane to it, one memory; closed once, and at exit if nobody did."""
+"""What a saver and its copies share: one store, one lane to it, one memory; closed once, and at exit if nobody did.
+
+It does what the flows of `core.flows` ask for, blocking or awaiting.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar, cast
 
 import ormsgpack
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_durable.arrivals import Arrivals
+from langgraph_durable.core.flows import (
+    AwaitWrites,
+    CommitWrites,
+    FindRuns,
+    FindThreads,
+    Flow,
+    LookForDamage,
+    Question,
+    Request,
+    WritesArrived,
+)
 from langgraph_durable.core.memory import Memory
-from langgraph_durable.core.records import Batch
-from langgraph_durable.errors import ClosedError, OpenError
+from langgraph_durable.core.records import Batch, Query
+from langgraph_durable.errors import ClosedError, DurableError, OpenError
 from langgraph_durable.sources import Later, Source
 from langgraph_durable.stores.base import Outcome, Store
 from langgraph_durable.stores.lane import Lane
+
+T = TypeVar("T")
 
 MEMORY_BYTES = 64 * 2**20
 """What this process remembers of what it stored and read, over all threads."""
@@ -64,6 +83,34 @@ class Engine:
         assert isinstance(key, bytes)
         return key
 
+    def run(self, flow: Flow[T]) -> T:
+        """What a flow ends with, having done what it asked for."""
+        try:
+            request = next(flow)
+            while True:
+                try:
+                    answer = self._perform(request)
+                except BaseException as error:  # noqa: BLE001  the flow decides: it raises it again, or goes on
+                    request = flow.throw(error)
+                else:
+                    request = flow.send(answer)
+        except StopIteration as end:
+            return cast(T, end.value)
+
+    async def arun(self, flow: Flow[T]) -> T:
+        """`run` for a coroutine."""
+        try:
+            request = next(flow)
+            while True:
+                try:
+                    answer = await self._aperform(request)
+                except BaseException as error:  # noqa: BLE001  the flow decides: it raises it again, or goes on
+                    request = flow.throw(error)
+                else:
+                    request = flow.send(answer)
+        except StopIteration as end:
+            return cast(T, end.value)
+
     def close(self) -> None:
         """Store what is waiting and close the connections that were opened here."""
         self._closed = True
@@ -79,6 +126,42 @@ class Engine:
             store, lane = self._opened
             store.forked()
             lane.forked()
+
+    def _perform(self, request: Request) -> Any:
+        if isinstance(request, Batch):
+            return _accepted(self.lane.commit(request))
+        if isinstance(request, CommitWrites):
+            queued = partial(self.arrivals.arrived, *request.arrived)
+            return _accepted(self.lane.commit(request.batch, patient=True, queued=queued))
+        if isinstance(request, WritesArrived):
+            return self.arrivals.arrived(request.where, request.task_paths)
+        if isinstance(request, AwaitWrites):
+            return self.arrivals.wait(request.where, request.ran)
+        return self._ask(request)
+
+    async def _aperform(self, request: Request) -> Any:
+        if isinstance(request, Batch):
+            return _accepted(await self.lane.acommit(request))
+        if isinstance(request, CommitWrites):
+            queued = partial(self.arrivals.arrived, *request.arrived)
+            return _accepted(await self.lane.acommit(request.batch, patient=True, queued=queued))
+        if isinstance(request, WritesArrived):
+            return self.arrivals.arrived(request.where, request.task_paths)
+        if isinstance(request, AwaitWrites):
+            return await self.arrivals.await_(request.where, request.ran)
+        return await asyncio.get_running_loop().run_in_executor(None, self._ask, request)
+
+    def _ask(self, request: Question) -> Any:
+        store = self.store
+        if isinstance(request, Query):
+            return store.read(request)
+        if isinstance(request, FindRuns):
+            return store.runs(request.run_ids)
+        if isinstance(request, FindThreads):
+            return store.threads()
+        if isinstance(request, LookForDamage):
+            return store.check(request.thread_id)
+        return store.settle()
 
     def _ready(self) -> tuple[Store, Lane[Batch, Outcome]]:
         if self._opened is None:
@@ -103,6 +186,12 @@ class Engine:
 def _close(store: Store, lane: Lane[Batch, Outcome]) -> None:
     lane.flush()
     store.close()
+
+
+def _accepted(outcome: Outcome) -> Outcome:
+    if isinstance(outcome, DurableError):
+        raise outcome
+    return outcome
 
 
 def _size(batch: Batch) -> int:

@@ -11,10 +11,9 @@ import asyncio
 import os
 import random
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Generator, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 import aiosqlite
 from langchain_core.runnables import RunnableConfig
@@ -30,25 +29,18 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from typing_extensions import Self
 
 from langgraph_durable.core import flows
+from langgraph_durable.core.checking import check_store, check_thread, together
 from langgraph_durable.core.codec import Codec
-from langgraph_durable.core.flows import (
-    AwaitWrites,
-    CommitWrites,
-    FindRuns,
-    Flow,
-    Request,
-    Session,
-    Settle,
-    WritesArrived,
-)
-from langgraph_durable.core.records import Batch, Query
+from langgraph_durable.core.flows import Flow, Session
+from langgraph_durable.core.records import Checked
 from langgraph_durable.engine import Engine
-from langgraph_durable.errors import DurableError
+from langgraph_durable.progress import bar
 from langgraph_durable.sources import files_source, sqlite_source
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import DeltaChannelHistory
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -79,7 +71,7 @@ class DurableSaver(BaseCheckpointSaver[str]):
         that ends a superstep waits (0.25 seconds at most) for the writes of that superstep. UnserializableError
         names the channel; ThreadDeletedError says that the thread was deleted under this run.
         """
-        return self._run(flows.put(self._session(), config, checkpoint, metadata))
+        return self._do(flows.put, config, checkpoint, metadata)
 
     async def aput(
         self,
@@ -89,7 +81,7 @@ class DurableSaver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """`put` for a coroutine. When it is cancelled the checkpoint is stored or not, but never in part."""
-        return await self._arun(flows.put(await self._asession(), config, checkpoint, metadata))
+        return await self._ado(flows.put, config, checkpoint, metadata)
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
@@ -99,24 +91,24 @@ class DurableSaver(BaseCheckpointSaver[str]):
         The first write at a (task, index) stays, except that special channels (`__error__`, `__interrupt__`, ...)
         replace what was there.
         """
-        self._run(flows.put_writes(self._session(), config, writes, task_id, task_path))
+        self._do(flows.put_writes, config, writes, task_id, task_path)
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """`put_writes` for a coroutine."""
-        await self._arun(flows.put_writes(await self._asession(), config, writes, task_id, task_path))
+        await self._ado(flows.put_writes, config, writes, task_id, task_path)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """The checkpoint that the config names, or the one put last in its namespace; None when there is none.
 
         CorruptDataError when it is there and cannot be read.
         """
-        return self._run(flows.get_tuple(self._session(), config))
+        return self._do(flows.get_tuple, config)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """`get_tuple` for a coroutine."""
-        return await self._arun(flows.get_tuple(await self._asession(), config))
+        return await self._ado(flows.get_tuple, config)
 
     def list(
         self,
@@ -133,7 +125,7 @@ class DurableSaver(BaseCheckpointSaver[str]):
         """
         query = flows.listing(config, filter, before, limit)
         while query is not None:
-            page = self._run(flows.list_page(self._session(), query))
+            page = self._do(flows.list_page, query)
             yield from page.tuples()
             query = page.following
 
@@ -148,64 +140,90 @@ class DurableSaver(BaseCheckpointSaver[str]):
         """`list` for a coroutine."""
         query = flows.listing(config, filter, before, limit)
         while query is not None:
-            page = await self._arun(flows.list_page(await self._asession(), query))
+            page = await self._ado(flows.list_page, query)
             for found in page.tuples(ahead=1):  # the event loop has its turn after each
                 yield found
             query = page.following
 
     def delete_thread(self, thread_id: str) -> None:
         """Take away everything of a thread; a write that comes late is refused, it does not bring the thread back."""
-        self._run(flows.delete_thread(self._session(), thread_id))
+        self._do(flows.delete_thread, thread_id)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """`delete_thread` for a coroutine."""
-        await self._arun(flows.delete_thread(await self._asession(), thread_id))
+        await self._ado(flows.delete_thread, thread_id)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Take away the checkpoints whose metadata names one of the runs, with their writes."""
-        self._run(flows.delete_for_runs(self._session(), run_ids))
+        self._do(flows.delete_for_runs, run_ids)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """`delete_for_runs` for a coroutine."""
-        await self._arun(flows.delete_for_runs(await self._asession(), run_ids))
+        await self._ado(flows.delete_for_runs, run_ids)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy checkpoints and writes, in order and undecoded, to a thread that has none (else InvalidRequestError)."""
-        self._run(flows.copy_thread(self._session(), source_thread_id, target_thread_id))
+        self._do(flows.copy_thread, source_thread_id, target_thread_id)
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """`copy_thread` for a coroutine."""
-        await self._arun(flows.copy_thread(await self._asession(), source_thread_id, target_thread_id))
+        await self._ado(flows.copy_thread, source_thread_id, target_thread_id)
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Keep the newest checkpoint of each namespace, or none (`strategy="delete"`).
 
         With the newest stay those of its ancestors that a `DeltaChannel` of it is rebuilt from.
         """
-        self._run(flows.prune(self._session(), thread_ids, strategy))
+        self._do(flows.prune, thread_ids, strategy)
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """`prune` for a coroutine."""
-        await self._arun(flows.prune(await self._asession(), thread_ids, strategy))
+        await self._ado(flows.prune, thread_ids, strategy)
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """For each channel the writes of the ancestors, oldest first, since the value in `seed` (if there is one)."""
-        found = self._run(flows.delta_history(self._session(), config, channels))
+        found = self._do(flows.delta_history, config, channels)
         return cast("Mapping[str, DeltaChannelHistory]", found)
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """`get_delta_channel_history` for a coroutine."""
-        found = await self._arun(flows.delta_history(await self._asession(), config, channels))
+        found = await self._ado(flows.delta_history, config, channels)
         return cast("Mapping[str, DeltaChannelHistory]", found)
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """A version greater than `current`, in the form of langgraph-checkpoint-sqlite: a counter and a random part."""
         counter = 0 if current is None else int(str(current).split(".")[0])
         return f"{counter + 1:032}.{random.random():016}"  # noqa: S311  it keeps branches apart, nothing secret
+
+    # -- beyond the protocol -------------------------------------------------------------------------------------
+
+    def check(self, thread_ids: Sequence[str] | None = None, *, progress: bool | None = None) -> Checked:
+        """What is damaged of these threads, or of all and what is around them, after every byte has been read.
+
+        Every checksum is verified, every name followed, every value decoded; nothing is changed. `progress` shows a
+        bar or not; by itself it does on a terminal and in a notebook, if it takes more than two seconds.
+        """
+        damage, found = self._do(check_store) if thread_ids is None else ([], list(thread_ids))
+        checked = [Checked(0, 0, tuple(damage))]
+        with bar("checking", len(found), "threads", progress) as shown:
+            for thread_id in found:
+                checked.append(self._do(check_thread, thread_id))
+                shown.update()
+        return together(checked)
+
+    async def acheck(self, thread_ids: Sequence[str] | None = None, *, progress: bool | None = None) -> Checked:
+        """`check` for a coroutine."""
+        damage, found = await self._ado(check_store) if thread_ids is None else ([], list(thread_ids))
+        checked = [Checked(0, 0, tuple(damage))]
+        with bar("checking", len(found), "threads", progress) as shown:
+            for thread_id in found:
+                checked.append(await self._ado(check_thread, thread_id))
+                shown.update()
+        return together(checked)
 
     # -- opening and closing -------------------------------------------------------------------------------------
 
@@ -237,7 +255,16 @@ class DurableSaver(BaseCheckpointSaver[str]):
     ) -> None:
         await self.aclose()
 
-    # -- the two ways to drive a flow ----------------------------------------------------------------------------
+    # -- what the rest of the package calls ------------------------------------------------------------------------
+
+    def _do(self, flow: Callable[Concatenate[Session, P], Flow[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What a flow answers for this saver."""
+        return self._engine.run(flow(self._session(), *args, **kwargs))
+
+    async def _ado(self, flow: Callable[Concatenate[Session, P], Flow[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`_do` for a coroutine."""
+        await self._engine.aready()
+        return await self._engine.arun(flow(self._session(), *args, **kwargs))
 
     def _session(self) -> Session:
         # LangGraph makes shallow copies of a saver and gives them another serializer (`with_allowlist`).
@@ -247,70 +274,6 @@ class DurableSaver(BaseCheckpointSaver[str]):
             codec = Codec(self.serde, native=self._native, key=key, readable=self._readable)
             coding = self._coding = (self.serde, Session(codec, self._engine.memory))
         return coding[1]
-
-    async def _asession(self) -> Session:
-        await self._engine.aready()
-        return self._session()
-
-    def _run(self, flow: Flow[T]) -> T:
-        try:
-            request = next(flow)
-            while True:
-                try:
-                    answer = self._perform(request)
-                except BaseException as error:  # noqa: BLE001  the flow decides: it raises it again, or goes on
-                    request = flow.throw(error)
-                else:
-                    request = flow.send(answer)
-        except StopIteration as end:
-            return cast(T, end.value)
-
-    async def _arun(self, flow: Flow[T]) -> T:
-        try:
-            request = next(flow)
-            while True:
-                try:
-                    answer = await self._aperform(request)
-                except BaseException as error:  # noqa: BLE001  the flow decides: it raises it again, or goes on
-                    request = flow.throw(error)
-                else:
-                    request = flow.send(answer)
-        except StopIteration as end:
-            return cast(T, end.value)
-
-    def _perform(self, request: Request) -> Any:
-        engine = self._engine
-        if isinstance(request, Batch):
-            return _accepted(engine.lane.commit(request))
-        if isinstance(request, CommitWrites):
-            queued = partial(engine.arrivals.arrived, *request.arrived)
-            return _accepted(engine.lane.commit(request.batch, patient=True, queued=queued))
-        if isinstance(request, WritesArrived):
-            return engine.arrivals.arrived(request.where, request.task_paths)
-        if isinstance(request, AwaitWrites):
-            return engine.arrivals.wait(request.where, request.ran)
-        return self._read(request)
-
-    async def _aperform(self, request: Request) -> Any:
-        engine = self._engine
-        if isinstance(request, Batch):
-            return _accepted(await engine.lane.acommit(request))
-        if isinstance(request, CommitWrites):
-            queued = partial(engine.arrivals.arrived, *request.arrived)
-            return _accepted(await engine.lane.acommit(request.batch, patient=True, queued=queued))
-        if isinstance(request, WritesArrived):
-            return engine.arrivals.arrived(request.where, request.task_paths)
-        if isinstance(request, AwaitWrites):
-            return await engine.arrivals.await_(request.where, request.ran)
-        return await asyncio.get_running_loop().run_in_executor(None, self._read, request)
-
-    def _read(self, request: Query | FindRuns | Settle) -> Any:
-        store = self._engine.store
-        if isinstance(request, Query):
-            return store.read(request)
-        if isinstance(request, FindRuns):
-            return store.runs(request.run_ids)
-        return store.settle()
 
 
 class SqliteSaver(DurableSaver):
@@ -392,9 +355,3 @@ class _Setup:
 
     def __await__(self) -> Generator[Any, None, None]:
         return self._engine.aready().__await__()
-
-
-def _accepted(outcome: Any) -> Any:
-    if isinstance(outcome, DurableError):
-        raise outcome
-    return outcome

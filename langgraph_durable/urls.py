@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from urllib.parse import unquote
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from langgraph_durable.errors import InvalidRequestError
+from langgraph_durable.errors import InvalidRequestError, OpenError
 from langgraph_durable.saver import DurableSaver, FileSaver, SqliteSaver
 
 _SAVERS: dict[str, type[SqliteSaver] | type[FileSaver]] = {"sqlite": SqliteSaver, "file": FileSaver}
 
 
-def open_saver(url: str, *, serde: SerializerProtocol | None = None, busy_timeout: float = 30.0) -> DurableSaver:
-    """The saver that a URL names.
+def open_saver(
+    url: str, *, serde: SerializerProtocol | None = None, busy_timeout: float = 30.0, must_exist: bool = False
+) -> DurableSaver:
+    """The saver that a URL names; what is not there yet is made, unless it `must_exist` (else OpenError).
 
     `sqlite:///agent.db` and `file:///checkpoints` are in the working directory, `sqlite:////var/agent.db` is not: what
     follows the third slash is the path, as SQLAlchemy reads it, with `%20` for a space. `sqlite://` is memory.
@@ -35,4 +38,6 @@ def open_saver(url: str, *, serde: SerializerProtocol | None = None, busy_timeou
     path = unquote(rest[1:])
     if not path and kind is FileSaver:
         raise InvalidRequestError(f"{url!r} names no folder: write 'file:///checkpoints'")
+    if must_exist and path and not os.path.exists(path):
+        raise OpenError(f"there is nothing at {path!r}, which {url!r} names; nothing was made there")
     return kind(path, serde=serde, busy_timeout=busy_timeout)

@@ -39,10 +39,12 @@ LAYERS: dict[str, set[str]] = {
     "arrivals": {"core"},
     "sources": {"errors", "stores"},
     "engine": {"arrivals", "core", "errors", "sources", "stores.base", "stores.lane"},
-    "saver": {"core", "engine", "errors", "sources"},
+    "progress": set(),
+    "saver": {"core", "engine", "errors", "progress", "sources"},
+    "copying": {"core", "errors", "progress", "saver"},
     "urls": {"errors", "saver"},
-    "": {"errors", "saver", "urls"},
-    "cli": {"", "cli", "errors"},
+    "": {"copying", "errors", "saver", "urls"},
+    "cli": {"", "cli", "core.records", "errors", "urls"},
     "__main__": {"cli"},
 }
 """What each part of the package may import of it; "" is the package as its users see it."""

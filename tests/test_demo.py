@@ -164,7 +164,7 @@ def test_without_the_official_saver_one_line_says_what_to_install(
     """Where langgraph-checkpoint-sqlite is not installed, the report says how to install it instead of comparing."""
     monkeypatch.setitem(sys.modules, "langgraph.checkpoint.sqlite", None)
     stored = read_back(offline.database, "demo")
-    last = report(stored, size_in_official(stored.history, tmp_path)).split("\n")[-1]
+    last = report(stored, size_in_official(offline.database, tmp_path)).split("\n")[-1]
     assert last.endswith("pip install langgraph-checkpoint-sqlite")
 
 

@@ -189,6 +189,7 @@ os._exit(5)
         """
 saver = SqliteSaver(PATH)
 put(saver, "first")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts a process in the background ignores it
 signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
 signal.setitimer(signal.ITIMER_REAL, 0.1)
 number = 0

@@ -378,7 +378,7 @@ def forks_beside_a_transaction(pipe: Pipe, path: str) -> None:
     inside = threading.Barrier(3)
 
     def writes() -> None:
-        with held.writer() as cursor:
+        with held.turn, held.writer() as cursor:
             cursor.execute("BEGIN IMMEDIATE")
             inside.wait()
             time.sleep(0.2)
@@ -423,7 +423,7 @@ def forks_beside_one_who_stays(pipe: Pipe, path: str) -> None:
     inside, stop = threading.Event(), threading.Event()
 
     def stays() -> None:
-        with held.writer():
+        with held.turn, held.writer():
             inside.set()
             stop.wait(PATIENCE)
 
@@ -444,7 +444,7 @@ def forks_beside_one_who_stays(pipe: Pipe, path: str) -> None:
     assert ended(forked(refused))
     stop.set()
     thread.join()
-    with held.writer():
+    with held.turn, held.writer():
         pid = forked(refused)
     assert ended(pid)
     assert ended(forked(lambda: use(saver, "child")))

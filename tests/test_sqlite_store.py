@@ -67,7 +67,7 @@ class TestMemory(StoreContract):
 
     def digests(self, store: Store) -> dict[str, list[bytes]] | None:
         assert isinstance(store, SqliteStore)
-        with store._connections.writer() as cursor:
+        with store._connections.turn, store._connections.writer() as cursor:
             return stored_digests(cursor.connection)
 
 

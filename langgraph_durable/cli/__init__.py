@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from langgraph_durable.cli import demo
+from langgraph_durable.cli import check, copy, demo
 from langgraph_durable.errors import DurableError
 
 PROGRAM = "langgraph-durable"
@@ -28,7 +28,11 @@ class Command(NamedTuple):
     run: Callable[[argparse.Namespace], int]
 
 
-COMMANDS = (Command("demo", demo.SUMMARY, demo.add_arguments, demo.run),)
+COMMANDS = (
+    Command("demo", demo.SUMMARY, demo.add_arguments, demo.run),
+    Command("check", check.SUMMARY, check.add_arguments, check.run),
+    Command("copy", copy.SUMMARY, copy.add_arguments, copy.run),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         for line in _answer(stored).split("\n"):
             print(f"  {line}")
         print("\nWhat is stored")
-        print(report(stored, size_in_official(stored.history, work)))
+        print(report(stored, size_in_official(database, work)))
         if asked_for is not None:
             print(f"\nThe database is {_shown(str(asked_for))}")
     return 0 if all(check.holds for check in found) else 1

@@ -82,7 +82,18 @@ class Settle(NamedTuple):
     """Give back the room of what was deleted. Answer: None."""
 
 
-Request: TypeAlias = Query | Batch | CommitWrites | AwaitWrites | WritesArrived | FindRuns | Settle
+class FindThreads(NamedTuple):
+    """Find all threads. Answer: their ids."""
+
+
+class LookForDamage(NamedTuple):
+    """Read all that is stored of a thread, or (None) what is of no thread. Answer: what is damaged, as a list."""
+
+    thread_id: str | None
+
+
+Question: TypeAlias = Query | FindRuns | FindThreads | LookForDamage | Settle
+Request: TypeAlias = Question | Batch | CommitWrites | AwaitWrites | WritesArrived
 Flow: TypeAlias = Generator[Request, Any, T]
 
 
@@ -103,6 +114,14 @@ def put(
         finished = ran(memory.before(at.thread_id, at.ns, at.checkpoint_id), checkpoint, metadata)
         if finished.tasks or finished.sends:
             yield AwaitWrites(at, finished)
+    return (yield from put_at(session, at, config, checkpoint, metadata))
+
+
+def put_at(
+    session: Session, at: Address, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
+) -> Flow[RunnableConfig]:
+    """`put` without waiting for anything; `at` is what `config` says."""
+    memory = session.memory
     for _ in range(ATTEMPTS):
         space = memory.space(at.thread_id, at.ns)
         if space is None and at.checkpoint_id is not None:
@@ -115,7 +134,7 @@ def put(
         if space is not None and space.epoch != epoch:
             epoch, chunks = space.epoch, {}
         plan = plan_put(session.codec, space, epoch, chunks, at, config, checkpoint, metadata)
-        stored = yield from _commit(session, plan.batch)
+        stored = yield from commit(session, plan.batch)
         if stored is not None:
             memory.keep(at.thread_id, at.ns, plan.space(stored))
             return at.config(checkpoint["id"])
@@ -134,7 +153,7 @@ def put_writes(
     try:
         epoch, chunks = memory.chunks(at.thread_id)
         batch = plan_writes(session.codec, epoch, chunks, at, writes, task_id, task_path)
-        stored = yield from _commit(session, batch, arrived)
+        stored = yield from commit(session, batch, arrived)
         assert stored is not None
     except GeneratorExit:
         raise
@@ -306,7 +325,7 @@ def delta_history(session: Session, config: RunnableConfig, channels: Sequence[s
             for write in reversed(reading.writes(found)):
                 if write[1] in remaining:
                     collected[write[1]].append(write)
-            stored = remaining & reading.channels(found)
+            stored = remaining.intersection(reading.names(found))
             if stored:
                 whole: Page = yield Query(at.thread_id, at.ns, found.id, limit=1)
                 values = Reading(session.codec, whole).checkpoint_tuple(whole.found[0]).checkpoint["channel_values"]
@@ -318,7 +337,7 @@ def delta_history(session: Session, config: RunnableConfig, channels: Sequence[s
     }
 
 
-def _commit(session: Session, batch: Batch, arrived: WritesArrived | None = None) -> Flow[Stored | None]:
+def commit(session: Session, batch: Batch, arrived: WritesArrived | None = None) -> Flow[Stored | None]:
     """The outcome of a batch; None when what it rests on is gone, and has been forgotten."""
     try:
         outcome: Stored | Stale = yield (CommitWrites(batch, arrived) if arrived is not None else batch)
@@ -352,7 +371,7 @@ def _superfluous(session: Session, thread_id: str) -> Flow[list[tuple[str, str]]
                 continue
             whole: Page = page if found.whole is None else (yield Query(thread_id, found.ns, found.id, limit=1))
             full = found if found.whole is None else whole.found[0]
-            stored[found.ns, found.id] = Reading(session.codec, whole).channels(full)
+            stored[found.ns, found.id] = frozenset(Reading(session.codec, whole).names(full))
         query = query._replace(after=page.cursor) if page.cursor is not None else None
     return keep_latest(headers, stored)
 

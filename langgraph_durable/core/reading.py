@@ -78,11 +78,11 @@ class Reading:
                 singles[name] = (self._page.chunks[content].digest, ref)
         return Space(found.epoch, before(read.checkpoint, read.metadata), lists, singles)
 
-    def channels(self, found: Found) -> frozenset[str]:
-        """The channels of which the checkpoint stores a value."""
+    def names(self, found: Found) -> list[str]:
+        """The channels of which the checkpoint stores a value, in the order of its refs."""
         if found.whole is not None:
-            return frozenset(self._whole(found)["channel_values"])
-        return frozenset(self._head(found)[0])
+            return list(self._whole(found)["channel_values"])
+        return self._head(found)[0]
 
     def metadata(self, found: Found) -> CheckpointMetadata:
         """The metadata as it was put."""
@@ -99,6 +99,10 @@ class Reading:
             made.append(((path, task_id, index), channel, value))
         made.sort(key=lambda write: write[0])
         return [(key[1], channel, value()) for key, channel, value in made]
+
+    def written(self, found: Found) -> list[tuple[str, str, str]]:
+        """(task, task path, channel) of every pending write; what was written is not looked at."""
+        return [(task_id, path, channel) for (task_id, _), (path, channel, _) in self._entries(found).items()]
 
     def _entries(self, found: Found) -> dict[tuple[str, int], tuple[str, str, Callable[[], Any]]]:
         """Which write stands at each (task, index): the first that was stored there, or the last that replaces."""

@@ -204,3 +204,28 @@ class Page(NamedTuple):
     contents: Mapping[Ref, Inline | int | Elements]
     chunks: Mapping[int, Chunk]
     cursor: Any
+
+
+class Damage(NamedTuple):
+    """Something stored that cannot be read as it was put.
+
+    `thread_id` is None for what is of no thread, `checkpoints` are the (namespace, id) of those that it is missing
+    from, newest first; empty where that cannot be told.
+    """
+
+    thread_id: str | None
+    trouble: str
+    checkpoints: tuple[tuple[str, str], ...] = ()
+
+
+class Checked(NamedTuple):
+    """What was looked at, and what of it is damaged, thread by thread."""
+
+    threads: int
+    checkpoints: int
+    damage: tuple[Damage, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether all of it can be read."""
+        return not self.damage

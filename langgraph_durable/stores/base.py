@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
-from langgraph_durable.core.records import Batch, Page, Query, Stale, Stored
+from langgraph_durable.core.records import Batch, Damage, Page, Query, Stale, Stored
 from langgraph_durable.errors import DurableError
 
 Outcome: TypeAlias = Stored | Stale | DurableError
@@ -34,6 +34,16 @@ class Store(Protocol):
 
     def runs(self, run_ids: Sequence[str]) -> list[tuple[str, str, str]]:
         """(thread, namespace, checkpoint id) of every checkpoint that those runs made."""
+
+    def threads(self) -> list[str]:
+        """The ids of all threads; of some nothing may be left but what keeps them deleted."""
+
+    def check(self, thread_id: str | None) -> list[Damage]:
+        """What is wrong with the bytes of a thread as they are stored now or, for None, with what is of no thread.
+
+        Every byte is read, whatever is remembered. What a reader finds by itself, chunks that are missing or changed,
+        need not be told.
+        """
 
     def secret(self, name: str, make: bytes) -> bytes:
         """The bytes kept under `name`; `make`, stored now, when there were none."""

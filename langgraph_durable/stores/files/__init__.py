@@ -25,6 +25,7 @@ from typing import TypeVar
 from langgraph_durable.core.records import (
     Batch,
     CopyThread,
+    Damage,
     DeleteCheckpoints,
     DeleteThread,
     Page,
@@ -66,7 +67,7 @@ class FileStore:
         self._threads = Threads(os.path.join(self._path, THREADS))
         self._busy_timeout = busy_timeout
         self._closed = False
-        self._lock = threading.Lock()
+        self._turn = threading.Lock()
         with translated(path, OpenError):
             self._read_only = not opened(self._path, path, shareable)
 
@@ -79,6 +80,10 @@ class FileStore:
             raise ReadOnlyError(
                 f"{self._name!r} can only be read; nothing was stored. Check the owner and mode of the folder"
             )
+        with self._turn:
+            return self._commit(batches)
+
+    def _commit(self, batches: Sequence[Batch]) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
         with translated(self._name):
             orders = self._next_orders(len(batches))
@@ -111,6 +116,30 @@ class FileStore:
                 if put.run_id in wanted
             ]
 
+    def threads(self) -> list[str]:
+        """The ids of all threads whose journals say which they are."""
+        self._check_open()
+        with translated(self._name):
+            return list(self._threads.ids())
+
+    def check(self, thread_id: str | None) -> list[Damage]:
+        """The lines of a journal and the files of large values that are damaged, with their names and places."""
+        self._check_open()
+        with translated(self._name):
+            if thread_id is not None:
+                return [Damage(thread_id, trouble) for trouble in self._threads.folder(thread_id).troubles()]
+            return [Damage(None, trouble) for trouble in (*self._threads.troubles(), *self._bad_secrets())]
+
+    def _bad_secrets(self) -> Iterator[str]:
+        folder = os.path.join(self._path, "secrets")
+        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+            if name.endswith(".tmp"):
+                continue
+            try:
+                _decoded(disk.read(os.path.join(folder, name)), os.path.join(folder, name))
+            except StoreError as error:
+                yield str(error)
+
     def secret(self, name: str, make: bytes) -> bytes:
         """The bytes kept under `name`; `make`, stored now, when there were none."""
         self._check_open()
@@ -135,7 +164,7 @@ class FileStore:
 
     def forked(self) -> None:
         """Called in the child of a fork: it has locks of its own."""
-        self._lock = threading.Lock()
+        self._turn = threading.Lock()
         self._threads = Threads(os.path.join(self._path, THREADS))
 
     # -- writing ---------------------------------------------------------------------------------------------------
@@ -257,17 +286,16 @@ class FileStore:
 
     def _next_orders(self, count: int, above: int = 0) -> range:
         """As many numbers, greater than all that anybody has: where bytes are appended is told to one caller only."""
-        with self._lock:
-            path = os.path.join(self._path, "order")
-            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, disk.FILE_MODE)
-            try:
-                if above:
-                    # It is not synced: a power cut can have made it shorter than what is in a journal.
-                    os.write(fd, b"." * max(0, above - os.fstat(fd).st_size))
-                os.write(fd, b"." * count)
-                end = os.lseek(fd, 0, os.SEEK_CUR)
-            finally:
-                os.close(fd)
+        path = os.path.join(self._path, "order")
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, disk.FILE_MODE)
+        try:
+            if above:
+                # It is not synced: a power cut can have made it shorter than what is in a journal.
+                os.write(fd, b"." * max(0, above - os.fstat(fd).st_size))
+            os.write(fd, b"." * count)
+            end = os.lseek(fd, 0, os.SEEK_CUR)
+        finally:
+            os.close(fd)
         return range(end - count + 1, end + 1)
 
     @contextmanager
@@ -278,7 +306,11 @@ class FileStore:
         try:
             yield folder
         finally:
-            folder.unlock()
+            try:
+                folder.unlock()
+            except BaseException:
+                folder.unlock()  # Ctrl-C when it was about to begin
+                raise
 
     def _check_open(self) -> None:
         if self._closed:

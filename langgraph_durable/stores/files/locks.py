@@ -6,8 +6,8 @@ does, shares the locks on it.
 
 from __future__ import annotations
 
+import errno
 import os
-import threading
 import time
 from io import FileIO
 
@@ -20,57 +20,59 @@ POLL_SECONDS = 0.002
 
 _FLAGS = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
 
+_TAKEN = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
+"""What a file system says when somebody else has the lock."""
+
 
 class FileLock:
-    """The lock on the file at `path`, in a folder that `acquire` makes if it has to."""
+    """The lock on the file at `path`, in a folder that `acquire` makes if it has to; for one thread at a time."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._turn = threading.Lock()
         self._file: FileIO | None = None
 
     def acquire(self, seconds: float) -> None:
-        """Have the lock. BusyError after `seconds`."""
+        """Have the lock. BusyError after `seconds`, OSError where the file system has no locks."""
         end = time.monotonic() + seconds
-        if not self._turn.acquire(timeout=seconds):
-            raise self._busy()
-        file = None
-        try:
-            while self._file is None:
-                file = file or self._opened()
-                try:
-                    portalocker.lock(file, _FLAGS)
-                except portalocker.exceptions.LockException as error:
-                    if time.monotonic() > end:
-                        raise self._busy() from error
-                    time.sleep(POLL_SECONDS)
-                    continue
-                if self._is_there(file):
+        # Whoever had it here and was interrupted before he let it go left it to the next.
+        while self._file is None:
+            file = self._opened()
+            try:
+                if self._has(file, end) and self._is_there(file):
                     self._file = file
-                else:
-                    # The folder was deleted, and somebody else may have the lock on what has taken the file's place.
+            finally:
+                # The folder may have been deleted, and somebody else have the lock on what took the file's place.
+                if self._file is None:
                     file.close()
-                    file = None
-        except BaseException:
-            self._file = None
-            if file is not None:
-                file.close()
-            self._turn.release()
-            raise
 
     def release(self) -> None:
         """Let others have it."""
-        file, self._file = self._file, None
+        file = self._file
+        if file is None:
+            return
         try:
-            if file is not None:
-                # A child that was forked meanwhile has the file open as well: closing it here would not unlock it.
-                portalocker.unlock(file)
+            # A child that was forked meanwhile has the file open as well: closing it here would not unlock it.
+            portalocker.unlock(file)
         except portalocker.exceptions.LockException:
             pass  # closing it is what is left
         finally:
-            if file is not None:
-                file.close()
-            self._turn.release()
+            self._file = None
+            file.close()
+
+    def _has(self, file: FileIO, end: float) -> bool:
+        """True once it is locked."""
+        while True:
+            try:
+                portalocker.lock(file, _FLAGS)
+            except portalocker.exceptions.LockException as error:
+                cause = error.args[0] if error.args else None
+                if isinstance(cause, OSError) and cause.errno not in _TAKEN:
+                    raise cause from error
+                if time.monotonic() > end:
+                    raise self._busy() from error
+                time.sleep(POLL_SECONDS)
+            else:
+                return True
 
     def _opened(self) -> FileIO:
         flags = os.O_RDWR | os.O_CREAT

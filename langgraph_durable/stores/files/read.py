@@ -15,6 +15,9 @@ from langgraph_durable.stores.refs import cut, named
 PAGE = 64
 """Checkpoints read at once."""
 
+LONG_PAGE = 1024
+"""The same where no states come with them: finding where to go on means looking at every thread."""
+
 ATTEMPTS = 8
 """How often something is read anew when it is deleted meanwhile."""
 
@@ -88,7 +91,8 @@ def _newest(folder: ThreadFolder, contents: Contents, query: Query) -> list[_Hit
 
 
 def _page(hits: Sequence[_Hit], query: Query) -> Page:
-    size = PAGE if query.limit is None else min(query.limit, PAGE)
+    page = PAGE if query.contents == "all" else LONG_PAGE
+    size = page if query.limit is None else min(query.limit, page)
     chosen: list[_Hit] = []
     for hit in hits:
         if query.where is None or query.where(hit.found.metadata):

@@ -78,7 +78,7 @@ class ThreadFolder:
         self._mutex = threading.RLock()
         self._state: _State | None = None
         self._reported = True
-        self._busy = False
+        self._storing = threading.Lock()
         self.shaken = False
 
     def lock(self, seconds: float) -> None:
@@ -92,7 +92,7 @@ class ThreadFolder:
     def refresh(self) -> Contents:
         """The contents, with what others wrote taken in."""
         with self._mutex:
-            if not self._busy:
+            if not self._storing.locked():
                 self._refresh()
             return self.contents
 
@@ -128,7 +128,9 @@ class ThreadFolder:
         records = [self._outside(record) for record in records]
         made = [encoded(record, head) for record in records]
         lines = b"".join(made) if state.ended else b"\n" + b"".join(made)
-        with self._writing():
+        # Nobody in this process reads the journal meanwhile: what is in it may not be on the disk yet.
+        with self._storing:
+            self._unsure()
             disk.append(self._journal, state.end, lines)
             with self._mutex:
                 for record in records:
@@ -137,6 +139,7 @@ class ThreadFolder:
                 last = (end - len(made[-1]), made[-1][:PREFIX])
                 stamp = _stamp(os.stat(self._journal))
                 self._state = _State(stamp, state.first, end, state.lines + len(records), True, last)
+                self.shaken = False
 
     def rewrite(self, head: Head, records: Iterable[Put | Wrote], gone: Buried, *, forget: bool = False) -> None:
         """Put another journal in the place of this one, with the lock held; `forget` leaves nothing of the old one."""
@@ -153,7 +156,8 @@ class ThreadFolder:
             # What could not be read was not taken over: it stays, for whoever wants to look.
             os.link(self._journal, os.path.join(self.path, f"damaged-{time.time_ns()}.jsonl"))
         data = b"".join(made)
-        with self._writing():
+        with self._storing:
+            self._unsure()
             disk.replace(self._journal, data)
             with self._mutex:
                 self.contents = contents
@@ -163,20 +167,10 @@ class ThreadFolder:
                 self._state = _State(_stamp(os.stat(self._journal)), made[0], len(data), len(made), True, last)
         self._drop_files(forget)
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Nobody in this process reads the journal meanwhile: what is in it may not be on the disk yet."""
-        with self._mutex:
-            self._busy = True
-        try:
-            yield
-        except BaseException:
-            # Whatever is there now has to be read again, and somebody may have seen what was not to stay.
-            self._state = None
-            self.shaken = True
-            raise
-        finally:
-            self._busy = False
+    def _unsure(self) -> None:
+        """Until it is known to have gone well: what is there is to be read again, and somebody may have seen it."""
+        self._state = None
+        self.shaken = True
 
     @contextmanager
     def reading(self) -> Iterator[Contents]:
@@ -196,6 +190,27 @@ class ThreadFolder:
         if len(data) != chunk.size or zlib.crc32(data) != chunk.sum:
             return None
         return Chunk(chunk.digest, *_said(data))
+
+    def troubles(self) -> list[str]:
+        """What is damaged of what is on the disk now; nobody needs to be warned of it any more."""
+        afresh = ThreadFolder(self.path, self.thread_id)
+        try:
+            contents = afresh.refresh()
+        except StoreError as error:
+            return [str(error)]
+        found = [f"line {line.number} of {self._journal!r}: {line.trouble}" for line in afresh.damage]
+        for number, chunk in contents.chunks.items():
+            if isinstance(chunk, Outside) and afresh.load(contents, number) is None:
+                found.append(f"{os.path.join(self.path, chunk.file)!r}: it is missing or damaged")
+        with self._mutex:
+            if afresh.damage and not self._storing.locked():
+                if self._state is not None and len(self.damage) < len(afresh.damage):
+                    # It was whole when it was read, and refs may be in use that the journal does not know any more.
+                    self.shaken = True
+                    self._state = None
+                self._refresh()
+                self._reported = True
+        return found
 
     def report(self) -> None:
         """Warn of damaged lines, once for each time that they were found."""
@@ -228,11 +243,7 @@ class ThreadFolder:
             contents, first = Contents(head), data[: whole[0].end]
         else:
             self._forget()
-            trouble = lines[0].trouble if lines else "it is not there"
-            raise StoreError(
-                f"the first line of {self._journal!r} cannot be read: {trouble}. It says whose checkpoints these are; "
-                "restore the file from a backup, or delete the thread"
-            )
+            raise _headless(self._journal, lines)
         assert head is not None
         if self.thread_id not in (None, head.thread_id):
             raise StoreError(
@@ -288,6 +299,24 @@ class ThreadFolder:
         self.contents = Contents()
         self._state = None
         self.damage = []
+
+
+def whose(path: str) -> str:
+    """The id of the thread whose folder is at `path`. StoreError when its journal does not say, OSError without one."""
+    journal = os.path.join(path, JOURNAL)
+    with open(journal, "rb") as file:
+        lines = list(read_lines(file.readline(), None))
+    if not lines or not isinstance(lines[0].record, Head):
+        raise _headless(journal, lines)
+    return lines[0].record.thread_id
+
+
+def _headless(journal: str, lines: Sequence[Line]) -> StoreError:
+    trouble = lines[0].trouble if lines else "it is not there"
+    return StoreError(
+        f"the first line of {journal!r} cannot be read: {trouble}. It says whose checkpoints these are; restore the "
+        "file from a backup, or delete the thread"
+    )
 
 
 def _said(data: bytes) -> tuple[str, bytes]:

@@ -8,11 +8,12 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 
 from langgraph_durable.errors import CorruptDataWarning, DurableError, OpenError, ReadOnlyError, StoreError
 from langgraph_durable.stores.files.names import folder_name
-from langgraph_durable.stores.files.thread import ThreadFolder
+from langgraph_durable.stores.files.thread import ThreadFolder, whose
 
 REMEMBERED = 64 * 2**20
 """Bytes of threads that are kept in memory; the one that is in use always is."""
@@ -50,13 +51,38 @@ class Threads:
             _, folder = self._folders.popitem(last=False)
             used -= folder.contents.size + 4096
 
+    def ids(self) -> Iterator[str]:
+        """The ids of the threads whose journals say which they are; nothing else of them is read."""
+        for name in self._names():
+            with suppress(StoreError, FileNotFoundError, NotADirectoryError):
+                yield whose(os.path.join(self._path, name))
+
+    def troubles(self) -> Iterator[str]:
+        """What is wrong with journals that do not say whose they are, or are not where they belong."""
+        for name in self._names():
+            path = os.path.join(self._path, name)
+            try:
+                thread_id = whose(path)
+            except StoreError as error:
+                yield str(error)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # nothing was stored there yet, or somebody deletes it
+            else:
+                if name != folder_name(thread_id):
+                    yield (
+                        f"the folder {path!r} holds thread {thread_id!r}, which belongs in {folder_name(thread_id)!r}, "
+                        "and is not found there: it was moved or copied by hand; move it back, or take it away"
+                    )
+
+    def _names(self) -> list[str]:
+        try:
+            return sorted(os.listdir(self._path))
+        except FileNotFoundError:
+            return []
+
     def all(self) -> Iterator[ThreadFolder]:
         """The folders of all threads; of one that cannot be read at all there is a warning."""
-        try:
-            names = sorted(os.listdir(self._path))
-        except FileNotFoundError:
-            return
-        for name in names:
+        for name in self._names():
             folder = self._known(name, None)
             try:
                 folder.refresh()

@@ -13,9 +13,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from langgraph_durable.core.records import Batch, Page, Query, Stored
+from langgraph_durable.core.records import Batch, Damage, Page, Query, Stored
 from langgraph_durable.errors import DurableError, OpenError, ReadOnlyError, SchemaVersionError, StoreError
 from langgraph_durable.stores.base import Outcome
+from langgraph_durable.stores.sqlite.check import damaged
 from langgraph_durable.stores.sqlite.connections import Connections, translated
 from langgraph_durable.stores.sqlite.keys import Keys, OutdatedError
 from langgraph_durable.stores.sqlite.official import OfficialTables
@@ -50,7 +51,7 @@ class SqliteStore:
         if not batches:
             return []
         self._check_writable()
-        with self._connections.writer() as cursor:
+        with self._connections.turn, self._connections.writer() as cursor:
             if self._connections.own and cursor.connection.in_transaction:
                 cursor.execute("ROLLBACK")  # an interrupt left it; what goes into it would never be committed
                 self._keys.clear()
@@ -71,7 +72,7 @@ class SqliteStore:
 
     def read(self, query: Query) -> Page:
         """The checkpoints that `query` asks for, as of one moment."""
-        with self._connections.reader() as cursor:
+        with self._connections.look, self._connections.reader() as cursor:
             page = read_at_once(cursor, self._official, query)
             if page is not None:
                 return page
@@ -87,7 +88,7 @@ class SqliteStore:
     def runs(self, run_ids: Sequence[str]) -> list[tuple[str, str, str]]:
         """(thread, namespace, checkpoint id) of every checkpoint that those runs made."""
         found: list[tuple[str, str, str]] = []
-        with self._connections.reader() as cursor:
+        with self._connections.look, self._connections.reader() as cursor:
             for run_id in run_ids:
                 found += cursor.execute(
                     """SELECT t.id, n.ns, c.id FROM durable_checkpoints c
@@ -99,14 +100,29 @@ class SqliteStore:
                 found += self._official.runs(cursor, run_ids)
         return found
 
+    def threads(self) -> list[str]:
+        """The ids of all threads, in the order in which they came."""
+        with self._connections.look, self._connections.reader() as cursor:
+            found = [row[0] for row in cursor.execute("SELECT id FROM durable_threads ORDER BY key")]
+            if self._official is not None:
+                found += sorted(self._official.threads(cursor).difference(found))
+        return found
+
+    def check(self, thread_id: str | None) -> list[Damage]:
+        """What SQLite says of the file, and what leads nowhere in it; of a thread whatever reading it tells."""
+        if thread_id is not None:
+            return []
+        with self._connections.look, self._connections.reader() as cursor:
+            return damaged(cursor)
+
     def secret(self, name: str, make: bytes) -> bytes:
         """The bytes kept under `name`; `make`, stored now, when there were none."""
-        with self._connections.reader() as cursor:
+        with self._connections.look, self._connections.reader() as cursor:
             row = cursor.execute("SELECT value FROM durable_meta WHERE name = ?", (name,)).fetchone()
         if row is not None:
             return bytes(row[0])
         self._check_writable()
-        with self._connections.writer() as cursor:
+        with self._connections.turn, self._connections.writer() as cursor:
             cursor.execute("INSERT OR IGNORE INTO durable_meta (name, value) VALUES (?, ?)", (name, make))
             if cursor.connection.isolation_level is not None and not self._connections.path:
                 cursor.connection.commit()
@@ -117,7 +133,7 @@ class SqliteStore:
         """Give back what deletions freed: bytes leave the log, and pages the file, unless a reader is busy."""
         if self._connections.path is None or self._connections.read_only:
             return
-        with suppress(DurableError), self._connections.writer() as cursor:
+        with suppress(DurableError), self._connections.turn, self._connections.writer() as cursor:
             try:
                 cursor.execute("PRAGMA busy_timeout = 0")
                 # It gives back a page per step, and `execute` takes one step of what has no columns.
@@ -230,7 +246,7 @@ class SqliteStore:
             self._begin()
 
     def _begin(self) -> None:
-        with self._connections.writer() as cursor:
+        with self._connections.turn, self._connections.writer() as cursor:
             version = _version(cursor)
             if version is None and not self._connections.read_only:
                 self._create(cursor)

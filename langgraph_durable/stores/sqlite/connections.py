@@ -14,7 +14,7 @@ import os
 import sqlite3
 import stat
 import threading
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -63,23 +63,26 @@ class Connections:
         return self._given is None
 
     def _renew_locks(self) -> None:
-        self._write_lock = threading.RLock()
+        # Locks by themselves, and not inside of what `writer` and `reader` answer: Ctrl-C comes in when a function of
+        # Python's begins, and an `__exit__` that was interrupted there would keep its lock for ever.
+        self.turn = threading.RLock()
+        self.look: AbstractContextManager[object] = self.turn if self.path is None else nullcontext()
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._users: list[int] = []
         self._held = False
 
     def writer(self) -> _Turn:
-        """`with` it: a cursor of the connection that writes, for one caller at a time."""
+        """`with connections.turn, connections.writer() as cursor`: the connection that writes."""
         return _Turn(self)
 
     def reader(self) -> _Turn | _Look:
-        """`with` it: a cursor of a connection that only reads."""
+        """`with connections.look, connections.reader() as cursor`: a connection that only reads."""
         return _Turn(self) if self.path is None else _Look(self)
 
     def poison(self) -> None:
         """Drop the writer after a commit that failed: what SQLite or the kernel cached of it cannot be trusted."""
-        with self._write_lock:
+        with self.turn:
             writer, self._writer = self._writer, None
             if writer is not None:
                 with suppress(sqlite3.Error):
@@ -97,18 +100,19 @@ class Connections:
 
     def close(self) -> None:
         """Close every connection that was opened here; the last one folds the write-ahead log into the file."""
-        self._enter()
-        try:
-            with self._write_lock, self._lock:
-                self._closed = True
-                self._close_readers()
-                writer, self._writer = self._writer, None
-                if writer is not None and writer is not self._given:
-                    # A reader that is still busy keeps the log; the next one to close folds it.
-                    with suppress(sqlite3.Error):
-                        writer.close()
-        finally:
-            self._leave()
+        with self.turn:
+            self._enter()
+            try:
+                with self._lock:
+                    self._closed = True
+                    self._close_readers()
+                    writer, self._writer = self._writer, None
+                    if writer is not None and writer is not self._given:
+                        # A reader that is still busy keeps the log; the next one to close folds it.
+                        with suppress(sqlite3.Error):
+                            writer.close()
+            finally:
+                self._leave()
 
     def hold(self) -> None:
         """Called before a fork: let nobody in any more."""
@@ -223,7 +227,7 @@ class Connections:
 
 
 class _Turn:
-    """The write lock, and what it protects; a plain class, since every call of a saver passes here."""
+    """The connection that writes; a plain class, since every call of a saver passes here."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -232,21 +236,13 @@ class _Turn:
         connections = self._connections
         connections._enter()
         try:
-            connections._write_lock.acquire()
-        except BaseException:
-            connections._leave()
-            raise
-        try:
             with translated(connections.path):
                 connections._check_open()
                 if connections._writer is None:
                     connections._writer = connections._given or connections._connect_writer()
-                # A forked child has other locks.
-                self._lock = connections._write_lock
                 self._cursor = _cursor(connections._writer)
                 return self._cursor
         except BaseException:
-            connections._write_lock.release()
             connections._leave()
             raise
 
@@ -256,7 +252,6 @@ class _Turn:
         try:
             _done(self._cursor)
         finally:
-            self._lock.release()
             self._connections._leave()
         if isinstance(error, sqlite3.Error):
             raise _translated(error, self._connections.path or ":memory:") from error

@@ -102,6 +102,10 @@ class OfficialTables:
         row = cursor.execute("SELECT 1 FROM checkpoints WHERE thread_id = ? LIMIT 1", (thread_id,)).fetchone()
         return row is not None
 
+    def threads(self, cursor: sqlite3.Cursor) -> set[str]:
+        """The ids of the threads that have a checkpoint."""
+        return {row[0] for row in cursor.execute("SELECT DISTINCT thread_id FROM checkpoints")}
+
     def ids(self, cursor: sqlite3.Cursor, thread_id: str) -> list[tuple[str, str]]:
         """(namespace, id) of every checkpoint of a thread."""
         return cursor.execute(

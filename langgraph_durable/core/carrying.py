@@ -1,0 +1,87 @@
+"""A checkpoint on its way from one saver to another, with all that belongs to it and is not in LangGraph's tuple."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import WRITES_IDX_MAP, CheckpointTuple, PendingWrite
+
+from langgraph_durable.core.flows import Flow, Session, commit, put_at
+from langgraph_durable.core.plan import Address, address, plan_writes
+from langgraph_durable.core.reading import Reading
+from langgraph_durable.core.records import Page, Query
+
+
+class Header(NamedTuple):
+    """A checkpoint that there is, and (task, channel) of each of its writes."""
+
+    thread_id: str
+    ns: str
+    id: str
+    writes: tuple[tuple[str, str], ...]
+
+    @property
+    def config(self) -> RunnableConfig:
+        """The config that leads to it."""
+        return Address(self.thread_id, self.ns, None).config(self.id)
+
+
+class Carried(NamedTuple):
+    """A checkpoint with its writes, on its way to another saver; `task_paths` by task, as far as they are known."""
+
+    found: CheckpointTuple
+    task_paths: Mapping[str, str]
+
+    def calls(self) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
+        """(task, writes) as `put_writes` was called: special channels have calls of their own."""
+        for (task_id, _), writes in groupby(self.found.pending_writes or (), _call):
+            yield task_id, [(channel, value) for _, channel, value in writes]
+
+
+def _call(write: PendingWrite) -> tuple[str, bool]:
+    return write[0], write[1] in WRITES_IDX_MAP
+
+
+def headers(session: Session, query: Query) -> Flow[tuple[list[Header], Query | None]]:
+    """What there is of a query, newest first, and the query for what comes next; no state is read."""
+    page: Page = yield query._replace(contents="writes")
+    reading = Reading(session.codec, page)
+    found = [
+        Header(one.thread_id, one.ns, one.id, tuple((task, channel) for task, _, channel in reading.written(one)))
+        for one in page.found
+    ]
+    return found, query._replace(after=page.cursor) if page.cursor is not None else None
+
+
+def carry(session: Session, header: Header) -> Flow[Carried | None]:
+    """A checkpoint with all that it has; None when it is gone. Nothing of it is remembered."""
+    page: Page = yield Query(header.thread_id, header.ns, header.id, limit=1)
+    if not page.found:
+        return None
+    reading = Reading(session.codec, page)
+    paths = {task_id: path for task_id, path, _ in reading.written(page.found[0])}
+    return Carried(reading.checkpoint_tuple(page.found[0]), paths)
+
+
+def restore(session: Session, carried: Carried, *, writes_only: bool = False) -> Flow[None]:
+    """Store what was carried from elsewhere. No write of a superstep is waited for: they come with the checkpoint."""
+    found = carried.found
+    if not writes_only:
+        config = parent(found)
+        yield from put_at(session, address(config), config, found.checkpoint, found.metadata)
+    at = address(found.config)
+    for task_id, writes in carried.calls():
+        path = carried.task_paths.get(task_id, "")
+        epoch, chunks = session.memory.chunks(at.thread_id)
+        yield from commit(session, plan_writes(session.codec, epoch, chunks, at, writes, task_id, path))
+
+
+def parent(found: CheckpointTuple) -> RunnableConfig:
+    """The config under which a checkpoint was put."""
+    if found.parent_config is not None:
+        return found.parent_config
+    at = address(found.config)
+    return {"configurable": {"thread_id": at.thread_id, "checkpoint_ns": at.ns}}

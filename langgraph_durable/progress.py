@@ -1,0 +1,25 @@
+"""How far something is that takes its time: a bar, from two seconds on, where somebody can see it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+PATIENCE_SECONDS = 2.0
+
+
+def bar(what: str, total: int | None, unit: str, shown: bool | None) -> Any:
+    """A bar of `tqdm`, to be used by `with` and `update()`; `shown` None: on a terminal, and in a notebook."""
+    from tqdm.auto import tqdm  # it looks for a notebook, which who shows no bar need not wait for
+
+    disabled = not (_is_watched() if shown is None else shown)
+    return tqdm(desc=what, total=total, unit=f" {unit}", disable=disabled, delay=PATIENCE_SECONDS, leave=False)
+
+
+def _is_watched() -> bool:
+    if sys.stderr is not None and sys.stderr.isatty():
+        return True
+    # Whoever runs in a notebook has imported this already.
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and "IPKernelApp" in shell.config

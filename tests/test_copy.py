@@ -1,0 +1,451 @@
+"""`copy` takes threads from any saver to any other: what the target then has is what the source has, in its order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.types import Command, interrupt
+
+from langgraph_durable import (
+    CorruptDataError,
+    FileSaver,
+    InvalidRequestError,
+    SqliteSaver,
+    ThreadDeletedError,
+    acopy,
+    copy,
+    progress,
+)
+from langgraph_durable.cli import main
+from langgraph_durable.copying import Copied
+from langgraph_durable.saver import DurableSaver
+from tests.conftest import checkpoint, thread
+from tests.test_transcripts import recorded, replaying
+
+Saver = BaseCheckpointSaver[Any]
+
+
+def opened(kind: str, folder: Path, loop: asyncio.AbstractEventLoop | None) -> Saver:
+    """A saver of a kind, with what it stores in a folder."""
+    if kind == "official":
+        from langgraph.checkpoint.sqlite import SqliteSaver as Official
+
+        official = Official(sqlite3.connect(folder / "official.db", check_same_thread=False))
+        official.setup()
+        return official
+    if kind == "official async":
+        import aiosqlite
+        from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver as AsyncOfficial
+
+        assert loop is not None
+
+        async def make() -> Saver:
+            made = AsyncOfficial(await aiosqlite.connect(folder / "official.db"))
+            await made.setup()
+            return made
+
+        return loop.run_until_complete(make())
+    made: dict[str, Callable[[], Saver]] = {
+        "in memory": InMemorySaver,
+        "file": lambda: SqliteSaver(folder / "agent.db"),
+        "memory": lambda: SqliteSaver(":memory:"),
+        "folder": lambda: FileSaver(folder / "checkpoints"),
+    }
+    return made[kind]()
+
+
+@pytest.fixture
+def open_saver_of(tmp_path: Path, loop: asyncio.AbstractEventLoop | None) -> Iterator[Callable[[str, str], Saver]]:
+    """A function that makes a saver of a kind, under a name; all are closed at the end."""
+    savers: list[Saver] = []
+
+    def make(kind: str, name: str) -> Saver:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        savers.append(opened(kind, folder, loop))
+        return savers[-1]
+
+    yield make
+    for saver in savers:
+        connection = getattr(saver, "conn", None)
+        if isinstance(saver, (SqliteSaver, FileSaver)):
+            saver.close()
+        elif isinstance(connection, sqlite3.Connection):
+            connection.close()
+        elif connection is not None:
+            assert loop is not None
+            loop.run_until_complete(connection.close())
+
+
+KINDS = ["file", "folder", "memory", "in memory", "official"]
+
+
+def copied(
+    loop: asyncio.AbstractEventLoop | None, source: Saver, target: Saver, thread_ids: Sequence[str] | None = None
+) -> Copied:
+    """The copy, in either form."""
+    if loop is None:
+        return copy(source, target, thread_ids=thread_ids)
+    return loop.run_until_complete(acopy(source, target, thread_ids=thread_ids))
+
+
+def listed(
+    saver: Saver, config: RunnableConfig | None, loop: asyncio.AbstractEventLoop | None = None
+) -> list[CheckpointTuple]:
+    """What a saver has, its writes in an order of their own: savers differ in it."""
+    if loop is None:
+        found = list(saver.list(config))
+    else:
+
+        async def collected() -> list[CheckpointTuple]:
+            return [one async for one in saver.alist(config)]
+
+        found = loop.run_until_complete(collected())
+    return [
+        one._replace(pending_writes=sorted(one.pending_writes or [], key=lambda write: (write[0], write[1])))
+        for one in found
+    ]
+
+
+def in_order(found: list[CheckpointTuple], own: bool = False) -> list[CheckpointTuple]:
+    """In the order of their ids, as other savers list what they have; this package's own keep that of the calls."""
+    return found if own else sorted(found, key=lambda one: sorted(one.config["configurable"].items()))
+
+
+def agent(saver: Saver) -> Any:
+    """A graph with two branches, a subgraph that asks, and a list that is added to."""
+
+    def asks(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [AIMessage(f"you said {interrupt('what?')}", id=f"a{len(state['messages'])}")]}
+
+    def says(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [AIMessage("said " * 30, id=f"s{len(state['messages'])}")]}
+
+    inner = StateGraph(MessagesState).add_node("asks", asks).add_edge(START, "asks").add_edge("asks", END)
+    return (
+        StateGraph(MessagesState)
+        .add_node("says", says)
+        .add_node("inner", inner.compile())
+        .add_edge(START, "says")
+        .add_edge(START, "inner")
+        .add_edge("says", END)
+        .add_edge("inner", END)
+        .compile(checkpointer=saver)
+    )
+
+
+def run(saver: Saver, *names: str) -> None:
+    """Threads whose steps took turns, that wait for an answer now."""
+    graph = agent(saver)
+    for turn in range(3):
+        for name in names:
+            config: RunnableConfig = {"configurable": {"thread_id": name}}
+            graph.invoke({"messages": [HumanMessage(f"turn {turn} of {name} " * 9, id=f"h{turn}")]}, config)
+            if turn < 2:
+                graph.invoke(Command(resume=f"{turn}"), config)
+
+
+@pytest.mark.parametrize("target_kind", KINDS)
+@pytest.mark.parametrize("source_kind", KINDS)
+def test_a_copy_is_the_same(
+    source_kind: str,
+    target_kind: str,
+    open_saver_of: Callable[[str, str], Saver],
+    loop: asyncio.AbstractEventLoop | None,
+) -> None:
+    """Whatever the savers: checkpoints, metadata, parents, versions, writes and their order, in every namespace."""
+    if loop is not None and "official" in (source_kind, target_kind):
+        pytest.skip("the official saver for synchronous code has no asynchronous form")
+    source, target = open_saver_of(source_kind, "source"), open_saver_of(target_kind, "target")
+    run(source, "one", "two")
+    there = listed(source, None)
+    done = copied(loop, source, target)
+    assert done.threads == 2
+    assert done.checkpoints == len(there) > 20
+    assert done.writes == sum(len(one.pending_writes or ()) for one in there) > 0
+    ours = {"file", "folder", "memory"}
+    assert in_order(listed(target, None), {source_kind, target_kind} <= ours) == in_order(
+        there, {source_kind, target_kind} <= ours
+    )
+    for name in ("one", "two"):
+        for ns in {one.config["configurable"]["checkpoint_ns"] for one in there}:
+            assert listed(target, thread(name, ns)) == listed(source, thread(name, ns))
+        assert target.get_tuple({"configurable": {"thread_id": name}}) is not None
+    assert copied(loop, source, target) == (0, 0, 0)
+    # And it goes on where it was.
+    ends = [
+        agent(saver).invoke(Command(resume="the end"), {"configurable": {"thread_id": "one"}})["messages"][-1].content
+        for saver in (source, target)
+    ]
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_the_official_saver_for_coroutines(
+    kind: str, open_saver_of: Callable[[str, str], Saver], loop: asyncio.AbstractEventLoop | None
+) -> None:
+    """`acopy` takes and fills the official saver that can only be used in a coroutine."""
+    if loop is None:
+        pytest.skip("that saver has no synchronous form in its own loop")
+    first, official, last = (
+        open_saver_of(kind, "first"),
+        open_saver_of("official async", "between"),
+        open_saver_of(kind, "last"),
+    )
+    run(first, "one")
+    assert copied(loop, first, official).checkpoints == copied(loop, official, last).checkpoints > 10
+    assert in_order(listed(official, None, loop)) == in_order(listed(first, None)) == in_order(listed(last, None))
+
+
+def test_what_the_protocol_does_not_tell(
+    open_saver_of: Callable[[str, str], Saver], loop: asyncio.AbstractEventLoop | None
+) -> None:
+    """Between savers of this package the paths of tasks come along, which order the writes."""
+    source, target = open_saver_of("file", "source"), open_saver_of("folder", "target")
+    saved = source.put(thread(), checkpoint("1"), {}, {})
+    for task, path in (("a", "~3"), ("b", "~1"), ("c", "~2")):
+        source.put_writes(saved, [("messages", task), ("messages", task * 2)], task, path)
+        source.put_writes(saved, [("__resume__", [task])], task, path)
+    copied(loop, source, target)
+    found, expected = target.get_tuple(saved), source.get_tuple(saved)
+    assert found is not None
+    assert expected is not None
+    assert found.pending_writes == expected.pending_writes
+    assert [write[0] for write in found.pending_writes or ()] == ["b"] * 3 + ["c"] * 3 + ["a"] * 3
+
+
+@pytest.mark.parametrize("kinds", [("file", "folder"), ("folder", "file"), ("official", "file"), ("file", "in memory")])
+def test_going_on_with_a_copy(
+    kinds: tuple[str, str], open_saver_of: Callable[[str, str], Saver], loop: asyncio.AbstractEventLoop | None
+) -> None:
+    """A copy that was interrupted, wherever it was, and one that the source went on from, is continued."""
+    if loop is not None and "official" in kinds:
+        pytest.skip("the official saver for synchronous code has no asynchronous form")
+    source, target = open_saver_of(kinds[0], "source"), open_saver_of(kinds[1], "target")
+    run(source, "one", "two")
+    there = listed(source, None)
+    left = 0
+
+    class StopError(Exception):
+        pass
+
+    # Between the batches of one checkpoint as well, where this package stores them.
+    storing: Any = target._engine.lane if isinstance(target, DurableSaver) else target
+    names = [
+        name for name in ("put", "aput", "put_writes", "aput_writes", "commit", "acommit") if hasattr(storing, name)
+    ]
+    real = {name: getattr(storing, name) for name in names}
+
+    def failing(name: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise StopError
+            return real[name](*args, **kwargs)
+
+        return call
+
+    stopped = 0
+    with pytest.MonkeyPatch.context() as patch:
+        for name in names:
+            patch.setattr(storing, name, failing(name))
+        while True:
+            left = 4 + 3 * stopped
+            try:
+                copied(loop, source, target)
+            except StopError:
+                stopped += 1
+                partial = {
+                    (one.config["configurable"]["thread_id"], one.checkpoint["id"]) for one in listed(target, None)
+                }
+                whole = [(one.config["configurable"]["thread_id"], one.checkpoint["id"]) for one in there[::-1]]
+                if kinds[0] != "official":
+                    assert partial == set(whole[: len(partial)])
+            else:
+                break
+    assert stopped > 3
+    assert in_order(listed(target, None)) == in_order(there)
+    # What came since, to checkpoints that were there and as new ones.
+    late = there[3].config
+    source.put_writes(late, [("late", "a write")], "a task that came late", "")
+    agent(source).invoke({"messages": [HumanMessage("more", id="more")]}, {"configurable": {"thread_id": "two"}})
+    done = copied(loop, source, target)
+    assert done.checkpoints == len(listed(source, None)) - len(there)
+    assert in_order(listed(target, None)) == in_order(listed(source, None))
+
+
+def test_chosen_threads(open_saver_of: Callable[[str, str], Saver], loop: asyncio.AbstractEventLoop | None) -> None:
+    """Only the threads that were asked for are copied; one that is not there is an error before any is."""
+    source, target = open_saver_of("file", "source"), open_saver_of("folder", "target")
+    run(source, "one", "two", "three")
+    for wrong in (["one", "none"], "one", [1]):
+        with pytest.raises(InvalidRequestError, match=r"none|list|'1'"):
+            copied(loop, source, target, wrong)  # type: ignore[arg-type]  # that is the point
+    assert listed(target, None) == []
+    assert copied(loop, source, target, ["three", "one"]).threads == 2
+    for name in ("one", "three"):
+        assert listed(target, thread(name)) == listed(source, thread(name))
+    assert listed(target, thread("two")) == []
+
+
+def test_a_thread_that_went_its_own_way(
+    open_saver_of: Callable[[str, str], Saver], loop: asyncio.AbstractEventLoop | None
+) -> None:
+    """What the target has and the source has not is never mixed up with what is copied: nothing at all is stored."""
+    source, target = open_saver_of("file", "source"), open_saver_of("folder", "target")
+    saved = source.put(thread("a"), checkpoint("1"), {}, {})
+    run(source, "new")
+    copied(loop, source, target, ["a"])
+    other = target.put(saved, checkpoint("2 of the target"), {}, {})
+    source.put(saved, checkpoint("2"), {}, {})
+    before = listed(target, None)
+    with pytest.raises(InvalidRequestError, match=r"'2 of the target'.*nothing was copied"):
+        copied(loop, source, target)
+    assert listed(target, None) == before
+    # One that lacks what lies before what it has would get it behind that.
+    source.put(thread("b"), checkpoint("1"), {}, {})
+    source.put(thread("b"), checkpoint("2"), {}, {})
+    target.put(thread("b"), checkpoint("2"), {}, {})
+    with pytest.raises(InvalidRequestError, match="wrong order"):
+        copied(loop, source, target, ["b"])
+    assert other is not None
+    assert [one.checkpoint["id"] for one in listed(target, thread("b"))] == ["2"]
+
+
+def test_to_where_it_was_deleted(
+    open_saver_of: Callable[[str, str], Saver], loop: asyncio.AbstractEventLoop | None
+) -> None:
+    """A thread that was deleted in the target is not a late write when it is copied there: it is there again."""
+    for kind in ("file", "folder"):
+        source, target = open_saver_of("memory", f"source {kind}"), open_saver_of(kind, f"target {kind}")
+        run(source, "one")
+        for _ in range(2):
+            copied(loop, source, target)
+            assert listed(target, None) == listed(source, None)
+            target.delete_thread("one")
+            assert listed(target, None) == []
+
+
+def test_between_serializers(tmp_path: Path, loop: asyncio.AbstractEventLoop | None) -> None:
+    """What one has in the clear the other may encrypt, and the way back."""
+    pytest.importorskip("Crypto")
+    serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
+    with (
+        FileSaver(tmp_path / "clear") as clear,
+        SqliteSaver(tmp_path / "secret.db", serde=serde) as secret,
+        FileSaver(tmp_path / "back") as back,
+    ):
+        run(clear, "one")
+        copied(loop, clear, secret)
+        copied(loop, secret, back)
+        assert listed(clear, None) == listed(secret, None) == listed(back, None)
+    for file in tmp_path.glob("secret.db*"):
+        assert b"turn 1 of one" not in file.read_bytes()
+
+
+def test_a_damaged_source(tmp_path: Path, loop: asyncio.AbstractEventLoop | None) -> None:
+    """What cannot be read is an error that names it; what lies before it is there, and other threads can be copied."""
+    with SqliteSaver(tmp_path / "source.db") as source:
+        saved = thread("bad")
+        for number in range(4):
+            saved = source.put(saved, checkpoint(str(number), text=f"{number} " * 99), {}, {})
+        run(source, "good")
+    with closing(sqlite3.connect(tmp_path / "source.db")) as connection:
+        connection.execute("DELETE FROM durable_chunks WHERE instr(data, '2 2 2')")
+        connection.commit()
+    with SqliteSaver(tmp_path / "source.db") as source, FileSaver(tmp_path / "target") as target:
+        with pytest.raises(CorruptDataError, match="channel 'text' of checkpoint '2'"):
+            copied(loop, source, target)
+        assert [one.checkpoint["id"] for one in listed(target, thread("bad"))] == ["1", "0"]
+        assert copied(loop, source, target, ["good"]).threads == 1
+
+
+def test_a_source_that_is_deleted_meanwhile(tmp_path: Path) -> None:
+    """A checkpoint that is gone when its turn comes ends the copy with an error that says so."""
+    with SqliteSaver(tmp_path / "source.db") as source:
+        run(source, "one")
+
+        class Deleting(InMemorySaver):
+            def put(self, *args: Any, **kwargs: Any) -> RunnableConfig:
+                source.delete_thread("one")
+                return super().put(*args, **kwargs)
+
+        with pytest.raises(ThreadDeletedError, match="was deleted while it was copied"):
+            copy(source, Deleting())
+
+
+def test_what_is_no_saver(tmp_path: Path) -> None:
+    """A path is not a saver; the error says what makes one of it."""
+    with SqliteSaver(":memory:") as saver, pytest.raises(InvalidRequestError, match="open_saver"):
+        copy(saver, str(tmp_path))  # type: ignore[arg-type]  # that is the point
+
+
+def test_recorded_conversations(tmp_path: Path, transcripts: list[Path]) -> None:
+    """Recorded conversations come through files and the official saver as they were, tool calls and all."""
+    from langgraph.checkpoint.sqlite import SqliteSaver as Official
+
+    every = recorded(transcripts)
+    conversations = {name: every[name] for name in list(every)[::5]}
+    assert conversations
+    with SqliteSaver(tmp_path / "source.db") as source, FileSaver(tmp_path / "files") as files:
+        graph = replaying(source, conversations)
+        for name, script in conversations.items():
+            said = 0
+            while said < len(script):
+                stop = next(place for place in range(said, len(script)) if script[place].type == "human") + 1
+                said = len(graph.invoke({"messages": script[said:stop]}, thread(name))["messages"])
+        there = listed(source, None)
+        assert copy(source, files).checkpoints == len(there) > 10 * len(conversations)
+        assert listed(files, None) == there
+        assert files.check().sound
+        with Official.from_conn_string(str(tmp_path / "official.db")) as official:
+            copy(files, official)
+            assert listed(official, None) == sorted(there, key=lambda one: one.checkpoint["id"], reverse=True)
+
+
+# -- how it is shown -------------------------------------------------------------------------------------------------
+
+
+def test_a_bar_where_somebody_looks(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    """A copy that takes its time shows how far it is, if that is wanted."""
+    monkeypatch.setattr(progress, "PATIENCE_SECONDS", 0.0)
+    with SqliteSaver(":memory:") as source, FileSaver(tmp_path / "target") as target:
+        run(source, "one")
+        copy(source, target, progress=True)
+        assert "copying" in capsys.readouterr().err
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command copies between URLs, says how much it was, and makes no source that is not there."""
+    with SqliteSaver(tmp_path / "a.db") as source:
+        run(source, "one", "two")
+        there = listed(source, None)
+    target = f"file:///{tmp_path}/checkpoints"
+    assert main(["copy", f"sqlite:///{tmp_path}/a.db", target, "--thread", "two"]) == 0
+    assert main(["copy", f"sqlite:///{tmp_path}/a.db", target]) == 0
+    assert main(["copy", f"sqlite:///{tmp_path}/a.db", target]) == 0
+    out, err = capsys.readouterr()
+    said = out.splitlines()
+    assert said[0].startswith(f"copied {len(there) // 2} checkpoints of 1 threads, and ")
+    assert said[1].startswith(f"copied {len(there) // 2} checkpoints of 1 threads, and ")
+    assert said[2] == "copied 0 checkpoints of 0 threads, and 0 writes"
+    assert err == ""
+    with FileSaver(tmp_path / "checkpoints") as copy_of:
+        assert sorted(map(repr, listed(copy_of, None))) == sorted(map(repr, there))
+    assert main(["copy", f"sqlite:///{tmp_path}/none.db", f"file:///{tmp_path}/new"]) == 2
+    assert "there is nothing at" in capsys.readouterr().err
+    assert sorted(os.listdir(tmp_path)) == ["a.db", "checkpoints"]
