@@ -24,8 +24,8 @@ DRIVERS = {"sqlite3", "aiosqlite"}
 PURE = {
     *("__future__", "base64", "bisect", "collections", "contextlib", "copy", "functools", "hashlib", "itertools"),
     *("json", "operator", "re", "types", "typing", "typing_extensions", "zlib"),
-    # What the core works on: LangGraph's data and serializers, messages, and the byte format.
-    *("langchain_core", "langgraph.checkpoint.base", "langgraph.checkpoint.serde", "ormsgpack", "pydantic"),
+    # What the core works on: LangGraph's data and serializers, messages, and the formats of bytes.
+    *("langchain_core", "langgraph.checkpoint.base", "langgraph.checkpoint.serde", "orjson", "ormsgpack", "pydantic"),
 }
 """What the core may import: nothing of it can reach a file, a socket, a clock, chance, a thread or an event loop."""
 

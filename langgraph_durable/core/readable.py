@@ -13,12 +13,12 @@ The bytes are the element streams of `codec`.
 
 from __future__ import annotations
 
-import json
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+import orjson
 import ormsgpack
 
 ROLES = {2: "human", 3: "ai", 4: "system", 5: "tool"}
@@ -27,15 +27,14 @@ ROLES = {2: "human", 3: "ai", 4: "system", 5: "tool"}
 SMALL = 64
 """Bytes of what is said again and again: nothing, a node's name, a number."""
 
-DEEPEST = 32
-"""How deep a value may nest that is said in JSON: reading it takes a call for each level."""
-
 _MARK = 0xDEADBEEF
 _MARK_BYTES = b"\xce\xde\xad\xbe\xef"
 _CODES = {role: code for code, role in ROLES.items()}
 
-to_text = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-"""A value as JSON in one line. ValueError or TypeError where JSON cannot say it."""
+
+def to_text(value: Any) -> str:
+    """A value as JSON in one line. TypeError where JSON cannot say it, `null` for what is no number."""
+    return orjson.dumps(value).decode()
 
 
 def from_bytes(kind: str, data: bytes) -> str:
@@ -47,14 +46,11 @@ def _from_bytes(kind: str, data: bytes) -> str:
     if kind == "":
         try:
             values = _values(data)
-            text = to_text(values[0] if len(values) == 1 else {"values": values})
-            # Few brackets cannot nest deeply; counting them takes no calls.
-            if text.count("[") + text.count("{") > DEEPEST and _depth(values) > DEEPEST:
-                raise ValueError("whoever reads it may be so deep in calls himself that he cannot")
+            text = orjson.dumps(values[0] if len(values) == 1 else {"values": values})
             # The proof that nothing was lost on the way: what is no JSON comes back as something else, or not at all.
-            if to_bytes(json.loads(text)) == (kind, data):
-                return text
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            if to_bytes(orjson.loads(text)) == (kind, data):
+                return text.decode()
+        except (ValueError, TypeError, KeyError, AttributeError):
             pass
     return to_text({"kind": kind, "base64": _base64(data)})
 
@@ -128,12 +124,6 @@ def _stream(said: Mapping[str, Any]) -> bytes:
     if "base64" in said:
         return b"\x00" + ormsgpack.packb([said["type"], b64decode(said["base64"], validate=True)])
     return b"\x01" + ormsgpack.packb(said["value"])
-
-
-def _depth(value: Any) -> int:
-    if isinstance(value, dict):
-        return 1 + max(map(_depth, value.values()), default=0)
-    return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
 
 
 def _base64(data: bytes) -> str:

@@ -2,7 +2,6 @@
 
     README.md               what the lines mean, for people
     format.json             the version of the format
-    order                   grows by a byte a record: its length orders the records of all threads
     threads/<name>/         see `thread`
     secrets/<name>          what has to be the same for all who use the folder
 
@@ -67,6 +66,7 @@ class FileStore:
         self._threads = Threads(os.path.join(self._path, THREADS))
         self._busy_timeout = busy_timeout
         self._closed = False
+        self._order = 0
         self._turn = threading.Lock()
         with translated(path, OpenError):
             self._read_only = not opened(self._path, path, shareable)
@@ -85,8 +85,7 @@ class FileStore:
 
     def _commit(self, batches: Sequence[Batch]) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
-        with translated(self._name):
-            orders = self._next_orders(len(batches))
+        orders = self._next_orders(len(batches))
         waiting: dict[str, list[int]] = {}
         for place, batch in enumerate(batches):
             if isinstance(batch.work, (PutCheckpoint, PutWrites)):
@@ -285,18 +284,14 @@ class FileStore:
             return Stored(head.epoch, ())
 
     def _next_orders(self, count: int, above: int = 0) -> range:
-        """As many numbers, greater than all that anybody has: where bytes are appended is told to one caller only."""
-        path = os.path.join(self._path, "order")
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, disk.FILE_MODE)
-        try:
-            if above:
-                # It is not synced: a power cut can have made it shorter than what is in a journal.
-                os.write(fd, b"." * max(0, above - os.fstat(fd).st_size))
-            os.write(fd, b"." * count)
-            end = os.lseek(fd, 0, os.SEEK_CUR)
-        finally:
-            os.close(fd)
-        return range(end - count + 1, end + 1)
+        """As many places in the order, behind all that this process gave out and behind `above`.
+
+        Inside of a thread that is the order of its journal. Of different threads of different processes the clock
+        decides: to ask anything that they share would take as long as storing.
+        """
+        first = max(time.time_ns(), self._order + 1, above + 1)
+        self._order = first + count - 1
+        return range(first, first + count)
 
     @contextmanager
     def _locked(self, thread_id: str) -> Iterator[ThreadFolder]:

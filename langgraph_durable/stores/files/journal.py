@@ -16,7 +16,9 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from langgraph_durable.core.readable import DEEPEST, from_bytes, to_bytes, to_text
+import orjson
+
+from langgraph_durable.core.readable import from_bytes, to_bytes, to_text
 from langgraph_durable.core.records import Chunk, Found, FoundWrites, Inline, Ref
 from langgraph_durable.errors import StoreError
 
@@ -25,6 +27,9 @@ VERSION = 1
 
 PREFIX = 34
 """Bytes that every line begins with, its checksum and length among them; a length of nine digits adds one."""
+
+DEEPEST = 32
+"""How deep metadata may nest that are said as an object."""
 
 _PREFIX = re.compile(rb'\{"sum":"([0-9a-f]{8})","size": *([0-9]+),')
 _quoted = json.encoder.encode_basestring
@@ -185,7 +190,7 @@ def read_lines(data: bytes, head: Head | None, number: int = 1, offset: int = 0)
 
 def _read(body: bytes, head: Head | None) -> tuple[Record | None, str]:
     try:
-        return _record(json.loads(body), head), ""
+        return _record(orjson.loads(body), head), ""
     except RecursionError as error:
         raise StoreError("a record cannot be read from so deep in calls; read it from further up") from error
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
@@ -227,21 +232,14 @@ def _record(said: dict[str, Any], head: Head | None) -> Record:
 def _said_metadata(metadata: str) -> str:
     """Metadata as an object where its exact text can be told from that, else as text."""
     try:
-        value = json.loads(metadata, parse_constant=_refused)
-        if (
-            metadata.count("{") + metadata.count("[") < DEEPEST
-            and isinstance(value, dict)
-            and _METADATA(value) == metadata
-            and "\n" not in metadata
-        ):
+        value = orjson.loads(metadata)
+        # Whoever reads it may be deep in calls himself, and writing it again takes one for each level.
+        flat = metadata.count("{") + metadata.count("[") < DEEPEST
+        if flat and isinstance(value, dict) and _METADATA(value) == metadata and "\n" not in metadata:
             return f'"metadata":{metadata}'
-    except (ValueError, RecursionError):
+    except ValueError:
         pass
     return f'"metadata_text":{to_text(metadata)}'
-
-
-def _refused(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def _metadata(said: Mapping[str, Any]) -> str:

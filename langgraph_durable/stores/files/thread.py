@@ -10,7 +10,6 @@ place. Any other line that cannot be read stays where it is: it is reported, and
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -19,6 +18,8 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
+
+import orjson
 
 from langgraph_durable.core.readable import from_bytes, to_bytes
 from langgraph_durable.core.records import Chunk
@@ -189,7 +190,7 @@ class ThreadFolder:
             return None
         if len(data) != chunk.size or zlib.crc32(data) != chunk.sum:
             return None
-        return Chunk(chunk.digest, *_said(data))
+        return Chunk(chunk.digest, *to_bytes(orjson.loads(data)))
 
     def troubles(self) -> list[str]:
         """What is damaged of what is on the disk now; nobody needs to be warned of it any more."""
@@ -317,13 +318,6 @@ def _headless(journal: str, lines: Sequence[Line]) -> StoreError:
         f"the first line of {journal!r} cannot be read: {trouble}. It says whose checkpoints these are; restore the "
         "file from a backup, or delete the thread"
     )
-
-
-def _said(data: bytes) -> tuple[str, bytes]:
-    try:
-        return to_bytes(json.loads(data))
-    except RecursionError as error:
-        raise StoreError("a value cannot be read from so deep in calls; read it from further up") from error
 
 
 def _stamp(found: os.stat_result) -> tuple[int, int, int]:
