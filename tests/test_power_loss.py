@@ -43,7 +43,7 @@ def recorded(events: list[Event], without: str = "") -> Iterator[None]:
         return os.readlink(f"/proc/self/fd/{fd}")
 
     real: dict[str, Callable[..., Any]] = {
-        one: getattr(os, one) for one in ("open", "write", "ftruncate", "replace", "link", "unlink", "mkdir")
+        one: getattr(os, one) for one in ("open", "pwrite", "ftruncate", "replace", "link", "unlink", "mkdir")
     }
 
     def opened(path: Any, flags: int, mode: int = 0o777) -> int:
@@ -55,9 +55,8 @@ def recorded(events: list[Event], without: str = "") -> Iterator[None]:
             events.append(Event("truncate", os.path.abspath(path)))
         return fd
 
-    def written(fd: int, data: Any) -> int:
-        place = os.lseek(fd, 0, os.SEEK_CUR)
-        count: int = real["write"](fd, data)
+    def written(fd: int, data: Any, place: int) -> int:
+        count: int = real["pwrite"](fd, data, place)
         events.append(Event("write", name(fd), data=bytes(data[:count]), place=place))
         return count
 
@@ -95,7 +94,7 @@ def recorded(events: list[Event], without: str = "") -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "open", opened)
-        patch.setattr(os, "write", written)
+        patch.setattr(os, "pwrite", written)
         patch.setattr(os, "ftruncate", truncated)
         patch.setattr(os, "replace", two("replace"))
         patch.setattr(os, "link", two("link"))

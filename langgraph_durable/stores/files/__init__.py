@@ -16,6 +16,7 @@ import secrets
 import threading
 import time
 from base64 import b64decode, b64encode
+from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -53,6 +54,9 @@ from langgraph_durable.stores.files.threads import Threads, translated
 
 T = TypeVar("T")
 
+KEPT_OPEN = 0 if os.name == "nt" else 16
+"""Threads whose files stay open for the next write; on Windows nobody could put another in the place of an open one."""
+
 
 class FileStore:
     """The `Store` over a folder; see `stores.base` for what its verbs promise.
@@ -68,6 +72,7 @@ class FileStore:
         self._closed = False
         self._order = 0
         self._turn = threading.Lock()
+        self._open: OrderedDict[ThreadFolder, None] = OrderedDict()
         with translated(path, OpenError):
             self._read_only = not opened(self._path, path, shareable)
 
@@ -158,12 +163,15 @@ class FileStore:
 
     def close(self) -> None:
         """Let go of everything."""
-        self._closed = True
-        self._threads = Threads(os.path.join(self._path, THREADS))
+        with self._turn:
+            self._closed = True
+            self._let_go()
+            self._threads = Threads(os.path.join(self._path, THREADS))
 
     def forked(self) -> None:
         """Called in the child of a fork: it has locks of its own."""
         self._turn = threading.Lock()
+        self._let_go()
         self._threads = Threads(os.path.join(self._path, THREADS))
 
     # -- writing ---------------------------------------------------------------------------------------------------
@@ -297,6 +305,8 @@ class FileStore:
     def _locked(self, thread_id: str) -> Iterator[ThreadFolder]:
         """The folder of a thread, with the right to write there."""
         folder = self._threads.folder(thread_id)
+        self._open[folder] = None
+        self._open.move_to_end(folder)
         folder.lock(self._busy_timeout)
         try:
             yield folder
@@ -306,6 +316,12 @@ class FileStore:
             except BaseException:
                 folder.unlock()  # Ctrl-C when it was about to begin
                 raise
+            while len(self._open) > KEPT_OPEN:
+                self._open.popitem(last=False)[0].let_go()
+
+    def _let_go(self) -> None:
+        while self._open:
+            self._open.popitem()[0].let_go()
 
     def _check_open(self) -> None:
         if self._closed:

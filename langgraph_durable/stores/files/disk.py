@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
+from io import FileIO
 
 try:
     import fcntl
@@ -28,24 +29,29 @@ def read(path: str) -> bytes:
         return file.read()
 
 
-def append(path: str, size: int, data: bytes) -> None:
-    """Put `data` behind the first `size` bytes of a file, and nothing behind that; after an error it ends there."""
-    fd = os.open(path, os.O_WRONLY | _BINARY)
+def opened(path: str) -> FileIO:
+    """A file that is there, to `append` to."""
+    return FileIO(os.open(path, os.O_RDWR | _BINARY), "r+")
+
+
+def append(file: FileIO, size: int, end: int, data: bytes) -> None:
+    """Put `data` behind the first `end` bytes of a file of `size`, and nothing behind it; after an error it ends there.
+
+    Who writes gives the interpreter away at every call of the system, and waits until he has it again: there are
+    no more of them here than there must be.
+    """
+    fd = file.fileno()
     try:
-        try:
-            if os.fstat(fd).st_size != size:
-                os.ftruncate(fd, size)
-            os.lseek(fd, size, os.SEEK_SET)
-            _write(fd, data)
-            _full_sync(fd)
-        except BaseException:
-            # What was acknowledged ends here. Whether this reaches the disk is not known; what is behind it would be
-            # read as stored though the caller was told that it was not.
-            with suppress(OSError):
-                os.ftruncate(fd, size)
-            raise
-    finally:
-        os.close(fd)
+        if size != end:
+            os.ftruncate(fd, end)
+        _write(fd, data, end)
+        _full_sync(fd)
+    except BaseException:
+        # What was acknowledged ends here. Whether this reaches the disk is not known; what is behind it would be
+        # read as stored though the caller was told that it was not.
+        with suppress(OSError):
+            os.ftruncate(fd, end)
+        raise
 
 
 def replace(path: str, data: bytes) -> None:
@@ -108,16 +114,19 @@ def sync_folder(path: str) -> None:
 def _put(path: str, data: bytes) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, FILE_MODE)
     try:
-        _write(fd, data)
+        _write(fd, data, 0)
         _full_sync(fd)
     finally:
         os.close(fd)
 
 
-def _write(fd: int, data: bytes) -> None:
+def _write(fd: int, data: bytes, place: int) -> None:
+    if not hasattr(os, "pwrite"):  # Windows
+        os.lseek(fd, place, os.SEEK_SET)
     left = memoryview(data)
     while left:
-        left = left[os.write(fd, left) :]
+        done = os.pwrite(fd, left, place) if hasattr(os, "pwrite") else os.write(fd, left)
+        left, place = left[done:], place + done
 
 
 def _full_sync(fd: int) -> None:

@@ -1,7 +1,7 @@
 """The right to write, of one thread of one process at a time: a lock of the file system on a file of its own.
 
-Whoever dies lets go of it. The file is open only while it is locked: whoever shares an open file, as a forked child
-does, shares the locks on it.
+Whoever dies lets go of it. Whoever shares an open file, as a forked child does, shares the locks on it, and has to
+`close` it before anything else.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from io import FileIO
 
 import portalocker
@@ -31,36 +33,38 @@ class FileLock:
         self._path = path
         self._file: FileIO | None = None
 
-    def acquire(self, seconds: float) -> None:
-        """Have the lock. BusyError after `seconds`, OSError where the file system has no locks."""
+    def acquire(self, seconds: float, is_there: Callable[[], bool]) -> None:
+        """Have the lock. BusyError after `seconds`, OSError where the file system has no locks.
+
+        `is_there`, asked under the lock, is whether the folder of the file is still where it was.
+        """
         end = time.monotonic() + seconds
-        # Whoever had it here and was interrupted before he let it go left it to the next.
-        while self._file is None:
-            file = self._opened()
-            try:
-                if self._has(file, end) and self._is_there(file):
-                    self._file = file
-            finally:
-                # The folder may have been deleted, and somebody else have the lock on what took the file's place.
-                if self._file is None:
-                    file.close()
+        while True:
+            # Whoever had it here and was interrupted before he let it go left it to the next.
+            kept = self._file is not None
+            file = self._file = self._file or self._opened()
+            self._take(file, end)
+            # The file may have been deleted, and somebody else have the lock on what took its place.
+            if kept and os.fstat(file.fileno()).st_nlink and is_there():
+                return
+            if self._is_there(file):
+                return
+            self.close()
 
     def release(self) -> None:
         """Let others have it."""
-        file = self._file
-        if file is None:
-            return
-        try:
+        if self._file is not None:
             # A child that was forked meanwhile has the file open as well: closing it here would not unlock it.
-            portalocker.unlock(file)
-        except portalocker.exceptions.LockException:
-            pass  # closing it is what is left
-        finally:
-            self._file = None
+            with suppress(portalocker.exceptions.LockException):
+                portalocker.unlock(self._file)
+
+    def close(self) -> None:
+        """Have no file open; a lock that nobody else shares is let go of."""
+        file, self._file = self._file, None
+        if file is not None:
             file.close()
 
-    def _has(self, file: FileIO, end: float) -> bool:
-        """True once it is locked."""
+    def _take(self, file: FileIO, end: float) -> None:
         while True:
             try:
                 portalocker.lock(file, _FLAGS)
@@ -72,7 +76,7 @@ class FileLock:
                     raise self._busy() from error
                 time.sleep(POLL_SECONDS)
             else:
-                return True
+                return
 
     def _opened(self) -> FileIO:
         flags = os.O_RDWR | os.O_CREAT

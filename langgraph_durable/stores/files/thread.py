@@ -17,6 +17,7 @@ import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import FileIO
 from typing import NamedTuple
 
 import orjson
@@ -79,16 +80,36 @@ class ThreadFolder:
         self._mutex = threading.RLock()
         self._state: _State | None = None
         self._reported = True
+        self._found: os.stat_result | None = None
+        self._file: FileIO | None = None
+        self._file_is = 0
         self._storing = threading.Lock()
         self.shaken = False
 
     def lock(self, seconds: float) -> None:
         """Be the only one who writes, of all threads and processes. BusyError after `seconds`."""
-        self._lock.acquire(seconds)
+        self._lock.acquire(seconds, self._is_there)
 
     def unlock(self) -> None:
-        """Let others write."""
+        """Let others write. Files stay open, for who comes back soon."""
+        self._found = None
         self._lock.release()
+
+    def let_go(self) -> None:
+        """Have no file open, and no lock."""
+        self._lock.close()
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def _is_there(self) -> bool:
+        """Whether the journal is the one that was read; what it is like now is looked at by the next `refresh`."""
+        try:
+            self._found = os.stat(self._journal)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        state = self._state
+        return state is not None and state.stamp[0] == self._found.st_ino
 
     def refresh(self) -> Contents:
         """The contents, with what others wrote taken in."""
@@ -99,7 +120,7 @@ class ThreadFolder:
 
     def _refresh(self) -> None:
         try:
-            found = os.stat(self._journal)
+            found, self._found = self._found or os.stat(self._journal), None
             state = self._state
             if state is not None and _stamp(found) == state.stamp:
                 return
@@ -132,13 +153,14 @@ class ThreadFolder:
         # Nobody in this process reads the journal meanwhile: what is in it may not be on the disk yet.
         with self._storing:
             self._unsure()
-            disk.append(self._journal, state.end, lines)
+            file = self._opened(state)
+            disk.append(file, state.stamp[1], state.end, lines)
             with self._mutex:
                 for record in records:
                     self.contents.apply(record)
                 end = state.end + len(lines)
                 last = (end - len(made[-1]), made[-1][:PREFIX])
-                stamp = _stamp(os.stat(self._journal))
+                stamp = _stamp(os.fstat(file.fileno()))
                 self._state = _State(stamp, state.first, end, state.lines + len(records), True, last)
                 self.shaken = False
 
@@ -167,6 +189,15 @@ class ThreadFolder:
                 last = (len(data) - len(made[-1]), made[-1][:PREFIX])
                 self._state = _State(_stamp(os.stat(self._journal)), made[0], len(data), len(made), True, last)
         self._drop_files(forget)
+
+    def _opened(self, state: _State) -> FileIO:
+        """The journal that was read, open; nobody puts another in its place while the lock is held."""
+        if self._file is None or self._file_is != state.stamp[0]:
+            if self._file is not None:
+                self._file.close()
+            self._file = disk.opened(self._journal)
+            self._file_is = state.stamp[0]
+        return self._file
 
     def _unsure(self) -> None:
         """Until it is known to have gone well: what is there is to be read again, and somebody may have seen it."""
