@@ -177,7 +177,7 @@ def test_a_journal_cut_at_any_byte(tmp_path: Path) -> None:
     whole = journal(path).read_bytes()
     starts = [place + 1 for place, byte in enumerate(whole) if byte == ord("\n")]
     shutil.copytree(path, cut)
-    for size in [*range(starts[-4], len(whole) + 1, 3), len(whole) - 1]:
+    for size in range(starts[-4], len(whole) + 1):
         journal(cut).write_bytes(whole[:size])
         lines = sum(start <= size for start in starts) + (whole[size : size + 1] == b"\n")
         expected = {name: stored[name] for name in list(stored)[: lines // 2]}

@@ -17,6 +17,7 @@ import pytest
 from langgraph_durable import (
     CorruptDataError,
     DurableError,
+    FileSaver,
     NotADatabaseError,
     OpenError,
     ReadOnlyError,
@@ -24,7 +25,7 @@ from langgraph_durable import (
     SqliteSaver,
     StoreError,
 )
-from tests.conftest import Face, checkpoint, thread
+from tests.conftest import Face, checkpoint, saver_at, thread
 from tests.processes import Pipe, child, children, forks
 
 NOBODY = 65534
@@ -232,7 +233,7 @@ def as_nobody(pipe: Pipe, path: str) -> None:
         said[name] = "done"
         return result
 
-    saver = attempt("open", lambda: SqliteSaver(path, busy_timeout=1))
+    saver = attempt("open", lambda: saver_at(path, busy_timeout=1))
     if saver is not None:
         found = attempt("get", lambda: saver.get_tuple(thread()))
         said["found"] = found and found.checkpoint["channel_values"]
@@ -363,3 +364,65 @@ def test_a_new_database_that_many_open_at_once(tmp_path: Path) -> None:
             assert [one.receive() for one in those] == ["done"] * 6
         with SqliteSaver(path) as saver:
             assert len(list(saver.list(None))) == 6
+
+
+@forks
+@pytest.mark.parametrize("mine", [True, False], ids=["read by its owner's friends", "closed to others"])
+def test_a_folder_of_files_that_may_only_be_read(mine: bool, public: Path) -> None:
+    """Checkpoints in plain files that one may only read are read; every write is ReadOnlyError, and changes nothing."""
+    path = public / "checkpoints"
+    with FileSaver(path) as saver:
+        saver.put(thread(), checkpoint("1", a="stored", large="x" * 100_000), {}, {})
+    if mine:
+        for one in [path, *path.rglob("*")]:
+            one.chmod(0o755 if one.is_dir() else 0o644)
+    before = contents(path)
+    with child(as_nobody, str(path)) as nobody:
+        said = nobody.receive()
+    assert contents(path) == before
+    if not mine:
+        assert isinstance(said["open"], OpenError)
+        assert "owner and mode" in str(said["open"])
+        return
+    said["found"] = {"a": said["found"]["a"]}
+    assert {name: said[name] for name in READABLE} == READABLE
+    for name in ("put", "put_writes", "delete", "copy"):
+        assert isinstance(said[name], ReadOnlyError), name
+        assert "owner and mode" in str(said[name])
+
+
+def fills_up(pipe: Pipe, path: str) -> None:
+    """Store until the system refuses, as a full disk does in the midst of a write; go on when there is room again."""
+    import resource
+
+    stored: list[str] = []
+    refused: list[DurableError] = []
+    with saver_at(path) as saver:
+        saved = saver.put(thread(), checkpoint("0"), {}, {})
+        _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        size = max(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
+        for room in range(size, size + 30_000, 499):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, most))
+            try:
+                saved = saver.put(saved, checkpoint(f"{room:09}", text=f"{room} " * 90), {}, {})
+                stored.append(f"{room:09}")
+            except DurableError as error:
+                refused.append(error)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+            assert [one.checkpoint["id"] for one in saver.list(thread())] == [*stored[::-1], "0"]
+        saver.put(saved, checkpoint("the last"), {}, {})
+    pipe.send((stored, refused))
+
+
+@forks
+def test_files_on_a_disk_that_is_full(tmp_path: Path) -> None:
+    """What finds no room is refused as a whole, with a part of it written; what was stored stays, and more can be."""
+    path = tmp_path / "checkpoints"
+    with child(fills_up, str(path)) as other:
+        stored, refused = other.receive()
+    assert len(stored) > 3
+    assert len(refused) > 3
+    assert {type(error) for error in refused} == {StoreError}
+    with FileSaver(path) as saver:
+        assert [one.checkpoint["id"] for one in saver.list(thread())] == ["the last", *stored[::-1], "0"]
+        assert saver.check().damage == ()

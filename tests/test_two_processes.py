@@ -33,11 +33,9 @@ def whole(face: Face, thread_id: str, stored: dict[str, dict[str, Any]]) -> None
 
 
 def sound(path: str) -> None:
-    """SQLite finds nothing wrong with its file."""
-    if path.endswith("checkpoints"):
-        return
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    """All that is stored can be read, and nothing leads nowhere."""
+    with saver_at(path) as saver:
+        assert saver.check().damage == ()
 
 
 def obeys(pipe: Pipe, path: str, form: str) -> None:
@@ -123,6 +121,46 @@ def test_caches_notice_a_deletion(shared: str, open_face: Callable[..., Face]) -
         again = face.put(thread(), checkpoint("4", messages=messages("one", 6)))
         assert remote("get_tuple", thread()) == face.get_tuple(again)
         whole(face, "thread", {"4": {"messages": messages("one", 6)}})
+
+
+def reads(pipe: Pipe, path: str) -> None:
+    """Read a thread again and again until it is told to stop; then say how often it was there, and how often not."""
+    there = gone = 0
+    with saver_at(path) as saver:
+        pipe.send("ready")
+        while not pipe.poll():
+            found = saver.get_tuple(thread())
+            listed = list(saver.list(thread()))
+            for one in [*listed, *([found] if found is not None else [])]:
+                name = one.checkpoint["id"]
+                assert one.checkpoint["channel_values"] == {
+                    "text": name * 100,
+                    "large": name * 40_000,
+                    "list": [name] * 9,
+                }
+                assert one.pending_writes in ([], [("task", "large", name * 41_000)])
+            there += found is not None
+            gone += found is None
+    pipe.send((there, gone))
+
+
+@forks
+def test_a_thread_that_is_deleted_while_it_is_read(shared: str) -> None:
+    """Whoever reads meanwhile gets it as it was at one moment, large values and all, or nothing; and no error."""
+    with saver_at(shared) as saver, child(reads, shared) as reader:
+        assert reader.receive() == "ready"
+        for turn in range(60):
+            saved = thread()
+            for number in range(3):
+                name = f"{turn}.{number}"
+                values = {"text": name * 100, "large": name * 40_000, "list": [name] * 9}
+                saved = saver.put(saved, checkpoint(name, **values), {}, {})
+                saver.put_writes(saved, [("large", name * 41_000)], "task")
+            saver.delete_thread("thread")
+        there, gone = reader.ask("stop")
+        assert there > 3
+        assert gone > 0
+    sound(shared)
 
 
 @forks

@@ -108,7 +108,8 @@ class translated:
         if not isinstance(error, OSError) or isinstance(error, DurableError):
             return
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise ReadOnlyError(
+            refused = ReadOnlyError if self._kind is StoreError else OpenError
+            raise refused(
                 f"{error.filename or self._path!r} cannot be written or read ({error.strerror}); nothing was stored. "
                 "Check the owner and mode of the folder"
             ) from error
