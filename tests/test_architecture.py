@@ -29,13 +29,13 @@ PURE = {
 }
 """What the core may import: nothing of it can reach a file, a socket, a clock, chance, a thread or an event loop."""
 
-PURE_BUT = {"core.codec": {"gc"}, "core.memory": {"threading"}}
+PURE_BUT = {"core.collector": {"gc"}, "core.memory": {"threading"}}
 """Two exceptions: decoding holds the garbage collector back, and what savers of one database share has a lock."""
 
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "core": {"core", "errors"},
-    "stores": {"stores", "core.readable", "core.records", "errors"},
+    "stores": {"stores", "core.collector", "core.readable", "core.records", "errors"},
     "arrivals": {"core"},
     "sources": {"errors", "stores"},
     "engine": {"arrivals", "core", "errors", "sources", "stores.base", "stores.lane"},

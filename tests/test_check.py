@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -188,13 +189,20 @@ def test_a_damaged_page_of_a_database(path: str) -> None:
 
 
 def test_a_flipped_bit_in_a_journal(tmp_path: Path) -> None:
-    """Whichever bit of a journal flips, the line is named; nothing that is called sound has changed."""
+    """Whichever bit of a journal flips, in lines of every kind, the line is named; what is called sound can be read."""
     whole = tmp_path / "whole" / "checkpoints"
     with FileSaver(whole) as saver:
         fill(Face(saver, None), "thread")
+        saver.put(thread(), checkpoint("of a run"), {"run_id": "run"}, {})
+        saver.delete_for_runs(["run"])
+        fill(Face(saver, None), "thread")
     (journal,) = whole.glob("threads/*/journal.jsonl")
     data = journal.read_bytes()
-    for place in range(0, len(data), 211):
+    lines = data.splitlines(keepends=True)
+    assert {json.loads(line)["type"] for line in lines} == {"thread", "deleted", "checkpoint", "writes"}
+    starts = [sum(map(len, lines[:number])) for number in range(len(lines))]
+    places = {place for start in starts for place in (start, start + 10, start + 30, start + 40)}
+    for place in sorted(places | set(range(0, len(data), 211))):
         bad = bytearray(data)
         bad[place] ^= 1 << (place % 7)
         journal.write_bytes(bad)

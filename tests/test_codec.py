@@ -45,7 +45,8 @@ from langgraph.types import Send
 from pydantic import BaseModel, PrivateAttr
 
 from langgraph_durable import OpenError, SqliteSaver, UnserializableError
-from langgraph_durable.core.codec import COMPRESS_FROM, MANY, Codec
+from langgraph_durable.core.codec import COMPRESS_FROM, Codec
+from langgraph_durable.core.collector import MANY
 from langgraph_durable.core.messages import CLASSES, CODES
 from langgraph_durable.core.records import Inline
 from tests.conftest import checkpoint, thread

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections.abc import Callable
@@ -41,14 +42,14 @@ def interrupted(nth: int, call: Callable[[], object]) -> bool:
 
 
 def put(saver: DurableSaver, name: str) -> None:
-    saved = saver.put(thread(name), checkpoint(name, messages=[name * 100]), {}, {})
+    saved = saver.put(thread(name), checkpoint(name, messages=[name] * 150), {}, {})
     saver.put_writes(saved, [("messages", [name * 200])], "task")
 
 
 def get(saver: DurableSaver, name: str) -> None:
     found = saver.get_tuple(thread(name))
     assert found is not None
-    assert found.checkpoint["channel_values"] == {"messages": [name * 100]}
+    assert found.checkpoint["channel_values"] == {"messages": [name] * 150}
     assert found.pending_writes == [("task", "messages", [name * 200])]
 
 
@@ -68,6 +69,7 @@ def test_nobody_waits_for_who_was_interrupted(call: Callable[[DurableSaver, str]
             name = f"{'new' if call is put else 'given'} {nth}"
             if not interrupted(nth, lambda name=name: call(saver, name)):  # type: ignore[misc]  # bound now
                 break
+            assert gc.isenabled(), f"at call {nth}"
             worked: list[bool] = []
 
             def works(name: str = f"other {nth}", worked: list[bool] = worked) -> None:

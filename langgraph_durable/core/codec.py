@@ -14,7 +14,6 @@ every value has passed through it. Two values are the same to this package when 
 
 from __future__ import annotations
 
-import gc
 import zlib
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
@@ -25,6 +24,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
+from langgraph_durable.core.collector import uncollected
 from langgraph_durable.core.messages import CLASSES, CODES, extra_of, fields_of, message_of, messages_of
 from langgraph_durable.core.records import Chunk, Inline
 from langgraph_durable.errors import UnserializableError
@@ -44,9 +44,6 @@ _CODES = frozenset({0, 1, *CLASSES})
 
 _END_VALUE = 0xDEADBEEF
 _END = b"\xce\xde\xad\xbe\xef"
-
-MANY = 100
-"""Values that are decoded at once, from which on the garbage collector waits."""
 
 
 class Codec:
@@ -218,24 +215,6 @@ _OPTIONS = (
     | ormsgpack.OPT_PASSTHROUGH_ENUM
     | ormsgpack.OPT_PASSTHROUGH_UUID
 )
-
-
-class uncollected:
-    """`with` it: many objects are made without the garbage collector walking all that there are after every 700.
-
-    None of them can be garbage yet. It is a third of the time that a long list takes.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._many = count >= MANY and gc.isenabled()
-
-    def __enter__(self) -> None:
-        if self._many:
-            gc.disable()
-
-    def __exit__(self, *_: object) -> None:
-        if self._many:
-            gc.enable()
 
 
 def pack(value: Any) -> bytes:

@@ -19,7 +19,8 @@ from langgraph.checkpoint.base import (
     PendingWrite,
 )
 
-from langgraph_durable.core.codec import MANY, Codec, uncollected
+from langgraph_durable.core.codec import Codec
+from langgraph_durable.core.collector import MANY, uncollected
 from langgraph_durable.core.memory import Memory
 from langgraph_durable.core.plan import Address, address, check_text, keep_latest, loaded, plan_put, plan_writes, where
 from langgraph_durable.core.reading import Reading

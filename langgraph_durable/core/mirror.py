@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import ormsgpack
 from langchain_core.messages import BaseMessage
 
-from langgraph_durable.core.codec import Codec, pack, packed, uncollected
+from langgraph_durable.core.codec import Codec, pack, packed
+from langgraph_durable.core.collector import uncollected
 from langgraph_durable.core.messages import CLASSES, are_current, extra_of, messages_of
 
 _DICTS = ("additional_kwargs", "response_metadata")

@@ -12,7 +12,8 @@ from typing import Any, TypeVar, cast
 
 from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata, CheckpointTuple, PendingWrite
 
-from langgraph_durable.core.codec import Codec, uncollected
+from langgraph_durable.core.codec import Codec
+from langgraph_durable.core.collector import uncollected
 from langgraph_durable.core.delta import Held, assembled, remembered
 from langgraph_durable.core.head import restored
 from langgraph_durable.core.memory import Space

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import orjson
 
+from langgraph_durable.core.collector import uncollected
 from langgraph_durable.core.readable import from_bytes, to_bytes
 from langgraph_durable.core.records import Chunk
 from langgraph_durable.errors import CorruptDataWarning, StoreError
@@ -260,6 +261,10 @@ class ThreadFolder:
 
     def _take(self, data: bytes, state: _State | None, found: os.stat_result) -> None:
         """Take in what is behind `state`, or (None) all of a journal."""
+        with uncollected(data.count(b"\n")):
+            self._take_lines(data, state, found)
+
+    def _take_lines(self, data: bytes, state: _State | None, found: os.stat_result) -> None:
         start, number, head = (state.end, state.lines + 1, self.contents.head) if state else (0, 1, None)
         if state is not None and not state.ended and data.startswith(b"\n"):
             data, start = data[1:], start + 1
