@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from langgraph_durable import (
     CorruptDataError,
@@ -427,20 +428,26 @@ def trouble() -> Iterator[Trouble]:
         yield Trouble(patch)
 
 
-@pytest.mark.parametrize("name", ["pwrite", "_full_sync", "sync_folder", "replace"])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS])
-@pytest.mark.parametrize("new", [False, True], ids=["thread", "new thread"])
-def test_a_write_that_fails_stores_nothing(name: str, code: int, new: bool, trouble: Trouble, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "after", "new"),
+    [
+        *[(name, 0, False) for name in ("pwrite", "_full_sync")],
+        *[(name, 0, True) for name in ("pwrite", "_full_sync", "replace", "mkdir", "sync_folder")],
+        # The folder of the journal, and the one that it is in.
+        ("sync_folder", 1, True),
+    ],
+)
+def test_a_write_that_fails_stores_nothing(
+    name: str, after: int, code: int, new: bool, trouble: Trouble, tmp_path: Path
+) -> None:
     """A call whose write, sync or rename fails raises, leaves what was there, and the next one succeeds."""
     path = tmp_path / "checkpoints"
     stored = filled(path)
-    if name in ("replace", "sync_folder") and not new:
-        pytest.skip("nothing is renamed for it")
     saver = FileSaver(path)
     where = thread("new") if new else thread(checkpoint_id="3")
     saver.put(thread("warm"), checkpoint(), {}, {})
-    # Of a new thread the folder is synced first, and then the one that it is in.
-    trouble.arm(name, code, after=1 if name == "sync_folder" else 0, only=20 if name == "pwrite" else None)
+    trouble.arm(name, code, after, only=20 if name == "pwrite" else None)
     with pytest.raises(StoreError) as caught:
         saver.put(where, checkpoint("4", count=4), {}, {})
     assert isinstance(caught.value.__cause__, OSError)
@@ -451,6 +458,21 @@ def test_a_write_that_fails_stores_nothing(name: str, code: int, new: bool, trou
     assert saver.get_tuple(where if new else thread()).checkpoint["id"] == "4"  # type: ignore[union-attr]  # it is there
     if not new:
         assert read(path) == {**stored, "4": {"count": 4}}
+
+
+def test_a_file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a file cannot have two names a folder can be made all the same, and kept by several."""
+
+    def link(*args: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    path = tmp_path / "checkpoints"
+    serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
+    with FileSaver(path, serde=serde) as saver, FileSaver(path, serde=serde) as other:
+        saver.put(thread(), checkpoint("1", text="x" * 100), {}, {})
+        assert other.get_tuple(thread()).checkpoint["channel_values"] == {"text": "x" * 100}  # type: ignore[union-attr]  # it is there
+    assert sorted(os.listdir(path)) == [".gitignore", "README.md", "format.json", "secrets", "threads"]
 
 
 def test_files_that_are_deleted_under_a_saver(tmp_path: Path) -> None:

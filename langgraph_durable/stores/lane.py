@@ -28,7 +28,7 @@ GROUP_BYTES = 16 * 2**20
 
 IDLE_SECONDS = 5.0
 
-PATIENCE_SECONDS = 0.004
+PATIENCE_SECONDS = 0.01
 """How long a patient batch waits for company: only the first in the queue does, so they never wait for one another."""
 
 

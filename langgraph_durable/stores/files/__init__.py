@@ -211,9 +211,9 @@ class FileStore:
             outcomes = [plan.add(batch, order) for (batch, _), order in zip(batches, orders, strict=True)]
             if plan.records:
                 if contents.head is None:
-                    # Without the records: they would be there when only the sync of the new name fails.
-                    folder.rewrite(head, (), buried(contents, _today()))
-                folder.append(plan.records)
+                    folder.rewrite(head, plan.records, buried(contents, _today()))
+                else:
+                    folder.append(plan.records)
         return outcomes
 
     def _outcome(self, work: Callable[[], T]) -> T | DurableError:

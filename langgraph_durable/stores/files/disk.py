@@ -75,8 +75,13 @@ def make(path: str, data: bytes) -> None:
     temporary = os.path.join(folder, f".{name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         _put(temporary, data)
-        with suppress(FileExistsError):
+        try:
             os.link(temporary, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links: there somebody may see the file before it is whole
+            with suppress(FileExistsError):
+                _put(path, data, os.O_EXCL)
     finally:
         remove(temporary)
     sync_folder(folder)
@@ -84,14 +89,18 @@ def make(path: str, data: bytes) -> None:
 
 def make_folder(path: str) -> None:
     """A folder that only its owner may enter, with those above it, unless it is there."""
-    if os.path.isdir(path):
-        return
+    if not os.path.isdir(path):
+        begin_folder(path)
+        sync_folder(os.path.dirname(path))
+
+
+def begin_folder(path: str) -> None:
+    """The same, but its own name is not on the disk before the folder that it is in is synced."""
     above = os.path.dirname(path)
     if above != path:
         make_folder(above)
     with suppress(FileExistsError):
         os.mkdir(path, FOLDER_MODE)
-    sync_folder(above)
 
 
 def remove(path: str) -> None:
@@ -111,8 +120,8 @@ def sync_folder(path: str) -> None:
         os.close(fd)
 
 
-def _put(path: str, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, FILE_MODE)
+def _put(path: str, data: bytes, how: int = os.O_TRUNC) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | how | _BINARY, FILE_MODE)
     try:
         _write(fd, data, 0)
         _full_sync(fd)

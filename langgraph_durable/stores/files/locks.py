@@ -83,7 +83,7 @@ class FileLock:
         try:
             fd = os.open(self._path, flags, disk.FILE_MODE)
         except FileNotFoundError:
-            disk.make_folder(os.path.dirname(self._path))
+            disk.begin_folder(os.path.dirname(self._path))
             fd = os.open(self._path, flags, disk.FILE_MODE)
         return FileIO(fd, "r+")
 

@@ -178,11 +178,21 @@ class ThreadFolder:
             contents.apply(kept)
         if self.damage and not forget:
             # What could not be read was not taken over: it stays, for whoever wants to look.
-            os.link(self._journal, os.path.join(self.path, f"damaged-{time.time_ns()}.jsonl"))
+            disk.make(os.path.join(self.path, f"damaged-{time.time_ns()}.jsonl"), disk.read(self._journal))
         data = b"".join(made)
+        new = not os.path.exists(self._journal)
         with self._storing:
             self._unsure()
-            disk.replace(self._journal, data)
+            try:
+                disk.replace(self._journal, data)
+                if new:
+                    # The name of the folder itself: all that is in it is on the disk already.
+                    disk.sync_folder(os.path.dirname(self.path))
+            except BaseException:
+                if new:
+                    with suppress(OSError):
+                        os.unlink(self._journal)
+                raise
             with self._mutex:
                 self.contents = contents
                 self.damage = []
