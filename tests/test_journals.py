@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import stat
+import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -356,6 +358,80 @@ def test_a_clock_that_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             for place, name in enumerate("ab"):
                 listed = [found.checkpoint["id"] for found in saver.list(thread(name))]
                 assert listed == [f"{number:03}" for number in range(first + 98 + place, -1, -2)]
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved", "deleted beside a copy of it"])
+def test_a_lock_file_that_is_taken_away(how: str, tmp_path: Path) -> None:
+    """Whatever becomes of the file that two processes lock, they never write at the same time."""
+    path = tmp_path / "checkpoints"
+    with FileSaver(path) as one, FileSaver(path) as two:
+        saved = one.put(thread(), checkpoint("1"), {}, {})
+        lock = journal(path).with_name("lock")
+        if how == "moved":
+            lock.rename(lock.with_name("moved"))
+        else:
+            if how == "deleted beside a copy of it":
+                os.link(lock, tmp_path / "backup")
+            lock.unlink()
+        saved = two.put(saved, checkpoint("2"), {}, {})
+        saved = one.put(saved, checkpoint("3"), {}, {})
+        two.put(saved, checkpoint("4"), {}, {})
+        one_has = {one._engine.store._open.keys() and next(iter(one._engine.store._open))._lock._is}  # type: ignore[attr-defined]  # it is a FileStore
+        assert one_has == {(os.stat(lock).st_dev, os.stat(lock).st_ino)}
+    with FileSaver(path) as saver:
+        assert [found.checkpoint["id"] for found in saver.list(thread())] == ["4", "3", "2", "1"]
+
+
+def test_who_reads_while_another_thread_writes(tmp_path: Path) -> None:
+    """Readers of the same saver see what is stored once, and never before it is, however they take turns."""
+    interval = sys.getswitchinterval()
+    with FileSaver(tmp_path / "checkpoints") as saver:
+        ended = threading.Event()
+        wrong: list[object] = []
+
+        def look() -> None:
+            while not ended.is_set():
+                try:
+                    for found in [saver.get_tuple(thread()), *saver.list(thread(), limit=3)]:
+                        name = int(found.checkpoint["id"]) if found is not None else 0
+                        if found is not None and (
+                            len(found.checkpoint["channel_values"]["list"]) != name + 1 or len(found.pending_writes) > 1  # type: ignore[arg-type]  # it is a list
+                        ):
+                            wrong.append(found)
+                except DurableError as error:
+                    wrong.append(error)
+
+        readers = [threading.Thread(target=look) for _ in range(3)]
+        sys.setswitchinterval(1e-5)
+        try:
+            for reader in readers:
+                reader.start()
+            saved = thread()
+            for number in range(150):
+                values = [f"{n} " * 40 for n in range(number + 1)]
+                saved = saver.put(saved, checkpoint(f"{number}", list=values), {}, {})
+                saver.put_writes(saved, [("list", [f"written {number} " * 30])], "task")
+        finally:
+            ended.set()
+            sys.setswitchinterval(interval)
+            for reader in readers:
+                reader.join()
+        assert wrong == []
+        assert saver.check().damage == ()
+
+
+def test_orders_that_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints of different threads whose clocks said the same are all listed, once, also page by page."""
+    path = tmp_path / "checkpoints"
+    monkeypatch.setattr(time, "time_ns", lambda: 7)
+    for name in "abc":
+        with FileSaver(path) as saver:
+            saver.put(thread(name), checkpoint(f"of {name}"), {}, {})
+    with FileSaver(path) as saver:
+        listed = [found.config for found in saver.list(None)]
+        assert len(listed) == 3
+        for place, config in enumerate(listed):
+            assert [found.config for found in saver.list(None, before=config)] == listed[place + 1 :]
 
 
 def test_many_threads_need_few_open_files(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ What every engine promises, and what the contract tests check of each:
 
 - `commit` answers after everything it answers `Stored` for would survive a power cut, and each batch is there with
   all its parts or not at all. A batch that is refused leaves its neighbours in the same call untouched.
-- Batches are applied in the order given. "Newest" means applied last; no clock is asked.
+- Batches are applied in the order given. "Newest" means applied last; no clock is asked, but by plain files for which
+  comes first of threads that different stores wrote to.
 - A ref stays good, and means the same, until the epoch of its thread changes. A batch that rests on an epoch that has
   passed is `Stale`, unless it can be made `whole`.
 - `read` sees one moment: no part of what `commit` does meanwhile. It takes no lock that a writer needs.

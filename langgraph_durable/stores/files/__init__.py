@@ -18,7 +18,7 @@ import time
 from base64 import b64decode, b64encode
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -86,20 +86,20 @@ class FileStore:
                 f"{self._name!r} can only be read; nothing was stored. Check the owner and mode of the folder"
             )
         with self._turn:
+            self._check_open()
             return self._commit(batches)
 
     def _commit(self, batches: Sequence[Batch]) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
-        orders = self._next_orders(len(batches))
-        waiting: dict[str, list[int]] = {}
+        waiting: list[int] = []
         for place, batch in enumerate(batches):
             if isinstance(batch.work, (PutCheckpoint, PutWrites)):
-                waiting.setdefault(batch.thread_id, []).append(place)
+                waiting.append(place)
                 continue
-            self._put(batches, waiting, orders, outcomes)
-            waiting = {}
+            self._put(batches, waiting, outcomes)
+            waiting = []
             outcomes[place] = self._outcome(partial(self._change, batch))
-        self._put(batches, waiting, orders, outcomes)
+        self._put(batches, waiting, outcomes)
         return [outcomes[place] for place in range(len(batches))]
 
     def read(self, query: Query) -> Page:
@@ -176,44 +176,40 @@ class FileStore:
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def _put(
-        self,
-        batches: Sequence[Batch],
-        waiting: dict[str, list[int]],
-        orders: range,
-        outcomes: dict[int, Outcome],
-    ) -> None:
+    def _put(self, batches: Sequence[Batch], places: Sequence[int], outcomes: dict[int, Outcome]) -> None:
         """Store checkpoints and writes, the batches at these places, thread by thread."""
-        for thread_id, places in waiting.items():
-            together = self._outcome(
-                partial(self._put_in, thread_id, [(batches[place], orders[place]) for place in places])
-            )
+        threads: dict[str, list[tuple[int, int]]] = {}
+        for place, order in zip(places, self._next_orders(len(places)), strict=True):
+            threads.setdefault(batches[place].thread_id, []).append((place, order))
+        for thread_id, mine in threads.items():
+            work = partial(self._put_in, [(batches[place], order) for place, order in mine])
+            together = self._outcome(partial(self._locked, thread_id, work))
             if isinstance(together, list):
-                outcomes.update(zip(places, together, strict=True))
-            elif len(places) == 1 or not isinstance(together, _RefusedError):
-                outcomes.update(dict.fromkeys(places, together))
+                outcomes.update(zip([place for place, _ in mine], together, strict=True))
+            elif len(mine) == 1 or not isinstance(together, _RefusedError):
+                outcomes.update({place: together for place, _ in mine})
             else:
-                for place in places:  # which of them it was can be seen when each is alone
-                    self._put(batches, {thread_id: [place]}, orders, outcomes)
+                for place, _ in mine:  # which of them it was can be seen when each is alone
+                    self._put(batches, [place], outcomes)
 
-    def _put_in(self, thread_id: str, batches: Sequence[tuple[Batch, int]]) -> list[Outcome]:
-        with self._locked(thread_id) as folder:
-            contents = folder.refresh()
-            if folder.shaken and contents.head is not None:
-                head = Head(thread_id, _new_epoch())
-                folder.rewrite(head, _whole(folder, contents, (), head), buried(contents, _today()))
-                contents = folder.contents
-            head = contents.head or Head(thread_id, _new_epoch())
-            plan = Plan(contents, head)
-            orders: Sequence[int] = [order for _, order in batches]
-            if orders[0] <= contents.last:
-                orders = self._next_orders(len(batches), above=contents.last)
-            outcomes = [plan.add(batch, order) for (batch, _), order in zip(batches, orders, strict=True)]
-            if plan.records:
-                if contents.head is None:
-                    folder.rewrite(head, plan.records, buried(contents, _today()))
-                else:
-                    folder.append(plan.records)
+    def _put_in(self, batches: Sequence[tuple[Batch, int]], folder: ThreadFolder) -> list[Outcome]:
+        contents = folder.refresh()
+        thread_id = batches[0][0].thread_id
+        if folder.shaken and contents.head is not None:
+            head = Head(thread_id, _new_epoch())
+            folder.rewrite(head, _whole(folder, contents, (), head), buried(contents, _today()))
+            contents = folder.contents
+        head = contents.head or Head(thread_id, _new_epoch())
+        plan = Plan(contents, head)
+        orders: Sequence[int] = [order for _, order in batches]
+        if orders[0] <= contents.last:
+            orders = self._next_orders(len(batches), above=contents.last)
+        outcomes = [plan.add(batch, order) for (batch, _), order in zip(batches, orders, strict=True)]
+        if plan.records:
+            if contents.head is None:
+                folder.rewrite(head, plan.records, buried(contents, _today()))
+            else:
+                folder.append(plan.records)
         return outcomes
 
     def _outcome(self, work: Callable[[], T]) -> T | DurableError:
@@ -236,7 +232,8 @@ class FileStore:
         assert isinstance(work, (DeleteThread, DeleteCheckpoints))
         if isinstance(work, DeleteThread) and not os.path.isdir(self._threads.folder(thread_id).path):
             return Stored(0, ())
-        with self._locked(thread_id) as folder:
+
+        def delete(folder: ThreadFolder) -> Outcome:
             try:
                 contents = folder.refresh()
             except StoreError:
@@ -258,11 +255,14 @@ class FileStore:
             )
             return Stored(head.epoch if ids - gone else 0, ())
 
+        return self._locked(thread_id, delete)
+
     def _copy(self, source_id: str, target_id: str) -> Outcome:
         from_folder = self._threads.folder(source_id)
         if from_folder.refresh().epoch is None and not os.path.isdir(self._threads.folder(target_id).path):
             return Stored(0, ())
-        with self._locked(target_id) as folder:
+
+        def fill(folder: ThreadFolder) -> Outcome:
             contents = folder.refresh()
             if contents.epoch is not None:
                 return InvalidRequestError(
@@ -291,6 +291,8 @@ class FileStore:
             folder.rewrite(head, copies, buried(contents, _today(), back=back))
             return Stored(head.epoch, ())
 
+        return self._locked(target_id, fill)
+
     def _next_orders(self, count: int, above: int = 0) -> range:
         """As many places in the order, behind all that this process gave out and behind `above`.
 
@@ -301,20 +303,20 @@ class FileStore:
         self._order = first + count - 1
         return range(first, first + count)
 
-    @contextmanager
-    def _locked(self, thread_id: str) -> Iterator[ThreadFolder]:
-        """The folder of a thread, with the right to write there."""
+    def _locked(self, thread_id: str, work: Callable[[ThreadFolder], T]) -> T:
+        """What `work` answers, done with the right to write to a thread."""
         folder = self._threads.folder(thread_id)
-        self._open[folder] = None
-        self._open.move_to_end(folder)
-        folder.lock(self._busy_timeout)
+        # No context manager of Python's own: Ctrl-C when its end is about to begin would keep the lock.
         try:
-            yield folder
+            self._open[folder] = None
+            self._open.move_to_end(folder)
+            folder.lock(self._busy_timeout)
+            return work(folder)
         finally:
             try:
                 folder.unlock()
             except BaseException:
-                folder.unlock()  # Ctrl-C when it was about to begin
+                folder.unlock()
                 raise
             while len(self._open) > KEPT_OPEN:
                 self._open.popitem(last=False)[0].let_go()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from io import FileIO
 
@@ -32,23 +31,20 @@ class FileLock:
     def __init__(self, path: str) -> None:
         self._path = path
         self._file: FileIO | None = None
+        self._is = (0, 0)
 
-    def acquire(self, seconds: float, is_there: Callable[[], bool]) -> None:
+    def acquire(self, seconds: float) -> None:
         """Have the lock. BusyError after `seconds`, OSError where the file system has no locks.
 
-        `is_there`, asked under the lock, is whether the folder of the file is still where it was.
+        Whoever is interrupted, here or later, has to `release` it; so may who does not have it.
         """
         end = time.monotonic() + seconds
         while True:
-            # Whoever had it here and was interrupted before he let it go left it to the next.
-            kept = self._file is not None
             file = self._file = self._file or self._opened()
             self._take(file, end)
-            # The file may have been deleted, and somebody else have the lock on what took its place.
-            if kept and os.fstat(file.fileno()).st_nlink and is_there():
+            if self._is_there():
                 return
-            if self._is_there(file):
-                return
+            # The file was deleted or moved away, and somebody else may have the lock on what took its place.
             self.close()
 
     def release(self) -> None:
@@ -85,13 +81,17 @@ class FileLock:
         except FileNotFoundError:
             disk.begin_folder(os.path.dirname(self._path))
             fd = os.open(self._path, flags, disk.FILE_MODE)
-        return FileIO(fd, "r+")
+        file = FileIO(fd, "r+")
+        found = os.fstat(fd)
+        self._is = (found.st_dev, found.st_ino)
+        return file
 
-    def _is_there(self, file: FileIO) -> bool:
+    def _is_there(self) -> bool:
         try:
-            return os.path.samestat(os.fstat(file.fileno()), os.stat(self._path))
-        except FileNotFoundError:
+            found = os.stat(self._path)
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        return (found.st_dev, found.st_ino) == self._is
 
     def _busy(self) -> BusyError:
         return BusyError(

@@ -63,9 +63,9 @@ def _matching(threads: Threads, query: Query) -> list[_Hit]:
     if query.ns is not None:
         hits = [hit for hit in hits if hit.found.ns == query.ns]
     if query.before is not None:
-        places = [hit.order for hit in hits if hit.found.id == query.before]
+        places = [_place(hit) for hit in hits if hit.found.id == query.before]
         # A checkpoint that is not here (any more) has no place in the order; its id has one, by its maker's clock.
-        hits = [hit for hit in hits if (hit.order < max(places) if places else hit.found.id < query.before)]
+        hits = [hit for hit in hits if (_place(hit) < max(places) if places else hit.found.id < query.before)]
     if query.checkpoint_id is not None:
         hits = [hit for hit in hits if hit.found.id == query.checkpoint_id]
     if query.after is not None:
@@ -143,5 +143,5 @@ def _filled(hits: Sequence[_Hit], query: Query, cursor: object) -> Page:
 
 
 def _place(hit: _Hit) -> tuple[int, str, str]:
-    """Where it is in a listing. Orders of different threads can be the same, after a power cut."""
+    """Where it is in a listing. Orders of different threads can be the same."""
     return hit.order, hit.found.thread_id, hit.found.ns

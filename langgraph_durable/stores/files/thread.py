@@ -56,7 +56,7 @@ class _State(NamedTuple):
     `last` is where the last line begins and how, which tells whether it is still there.
     """
 
-    stamp: tuple[int, int, int]
+    stamp: tuple[int, int, int, int]
     first: bytes
     end: int
     lines: int
@@ -81,36 +81,28 @@ class ThreadFolder:
         self._mutex = threading.RLock()
         self._state: _State | None = None
         self._reported = True
-        self._found: os.stat_result | None = None
         self._file: FileIO | None = None
-        self._file_is = 0
+        self._file_is = (0, 0)
         self._storing = threading.Lock()
         self.shaken = False
 
     def lock(self, seconds: float) -> None:
         """Be the only one who writes, of all threads and processes. BusyError after `seconds`."""
-        self._lock.acquire(seconds, self._is_there)
+        self._lock.acquire(seconds)
 
     def unlock(self) -> None:
         """Let others write. Files stay open, for who comes back soon."""
-        self._found = None
         self._lock.release()
 
     def let_go(self) -> None:
         """Have no file open, and no lock."""
         self._lock.close()
+        self._close_file()
+
+    def _close_file(self) -> None:
         file, self._file = self._file, None
         if file is not None:
             file.close()
-
-    def _is_there(self) -> bool:
-        """Whether the journal is the one that was read; what it is like now is looked at by the next `refresh`."""
-        try:
-            self._found = os.stat(self._journal)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        state = self._state
-        return state is not None and state.stamp[0] == self._found.st_ino
 
     def refresh(self) -> Contents:
         """The contents, with what others wrote taken in."""
@@ -121,7 +113,7 @@ class ThreadFolder:
 
     def _refresh(self) -> None:
         try:
-            found, self._found = self._found or os.stat(self._journal), None
+            found = os.stat(self._journal)
             state = self._state
             if state is not None and _stamp(found) == state.stamp:
                 return
@@ -145,25 +137,33 @@ class ThreadFolder:
 
     def append(self, records: Sequence[Put | Wrote]) -> None:
         """Store records behind what is there, with the lock held and after `refresh`."""
-        head, state = self.contents.head, self._state
-        if head is None or state is None:
-            raise StoreError(f"{self._journal!r} was deleted while it was being written to; nothing was stored")
+        head = self.contents.head
+        if head is None:
+            raise self._gone()
         records = [self._outside(record) for record in records]
         made = [encoded(record, head) for record in records]
-        lines = b"".join(made) if state.ended else b"\n" + b"".join(made)
         # Nobody in this process reads the journal meanwhile: what is in it may not be on the disk yet.
         with self._storing:
-            self._unsure()
+            with self._mutex:
+                state = self._state
+                if state is None:
+                    raise self._gone()
+                self._unsure()
+            lines = b"".join(made) if state.ended else b"\n" + b"".join(made)
+            end = state.end + len(lines)
             file = self._opened(state)
-            disk.append(file, state.stamp[1], state.end, lines)
+            disk.append(file, state.stamp[2], state.end, lines)
             with self._mutex:
                 for record in records:
                     self.contents.apply(record)
-                end = state.end + len(lines)
-                last = (end - len(made[-1]), made[-1][:PREFIX])
                 stamp = _stamp(os.fstat(file.fileno()))
-                self._state = _State(stamp, state.first, end, state.lines + len(records), True, last)
-                self.shaken = False
+                if stamp[2] == end:
+                    last = (end - len(made[-1]), made[-1][:PREFIX])
+                    self._state = _State(stamp, state.first, end, state.lines + len(records), True, last)
+                    self.shaken = False
+
+    def _gone(self) -> StoreError:
+        return StoreError(f"{self._journal!r} was deleted while it was being written to; nothing was stored")
 
     def rewrite(self, head: Head, records: Iterable[Put | Wrote], gone: Buried, *, forget: bool = False) -> None:
         """Put another journal in the place of this one, with the lock held; `forget` leaves nothing of the old one."""
@@ -182,7 +182,8 @@ class ThreadFolder:
         data = b"".join(made)
         new = not os.path.exists(self._journal)
         with self._storing:
-            self._unsure()
+            with self._mutex:
+                self._unsure()
             try:
                 disk.replace(self._journal, data)
                 if new:
@@ -199,15 +200,16 @@ class ThreadFolder:
                 self.shaken = False
                 last = (len(data) - len(made[-1]), made[-1][:PREFIX])
                 self._state = _State(_stamp(os.stat(self._journal)), made[0], len(data), len(made), True, last)
+        # What was deleted is to be gone, and the old journal is there as long as somebody has it open.
+        self._close_file()
         self._drop_files(forget)
 
     def _opened(self, state: _State) -> FileIO:
         """The journal that was read, open; nobody puts another in its place while the lock is held."""
-        if self._file is None or self._file_is != state.stamp[0]:
-            if self._file is not None:
-                self._file.close()
+        if self._file is None or self._file_is != state.stamp[:2]:
+            self._close_file()
             self._file = disk.opened(self._journal)
-            self._file_is = state.stamp[0]
+            self._file_is = state.stamp[:2]
         return self._file
 
     def _unsure(self) -> None:
@@ -366,5 +368,5 @@ def _headless(journal: str, lines: Sequence[Line]) -> StoreError:
     )
 
 
-def _stamp(found: os.stat_result) -> tuple[int, int, int]:
-    return (found.st_ino, found.st_size, found.st_mtime_ns)
+def _stamp(found: os.stat_result) -> tuple[int, int, int, int]:
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
