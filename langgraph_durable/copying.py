@@ -7,18 +7,19 @@ before anything is stored.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+from langgraph.checkpoint.base import WRITES_IDX_MAP, BaseCheckpointSaver, CheckpointTuple
 
-from langgraph_durable.core.carrying import Carried, Header, carry, headers, parent, restore
+from langgraph_durable.core.carrying import Carried, Header, carry, damage, headers, parent, restore
 from langgraph_durable.core.flows import Flow, Session
 from langgraph_durable.core.plan import address
 from langgraph_durable.core.records import Query
-from langgraph_durable.errors import InvalidRequestError, ThreadDeletedError
+from langgraph_durable.errors import InvalidRequestError, StoreError, ThreadDeletedError
 from langgraph_durable.progress import bar
 from langgraph_durable.saver import DurableSaver
 
@@ -75,7 +76,15 @@ class _Look(NamedTuple):
     """What checkpoints are there? Answer: headers, newest first, and how to ask for more (None: that was all)."""
 
     saver: Saver
+    thread_id: Any
     query: Query
+
+
+class _Examine(NamedTuple):
+    """Is what is stored of these threads, or of all, damaged? Answer: a list of what is."""
+
+    saver: Saver
+    thread_ids: Sequence[str] | None
 
 
 class _Fetch(NamedTuple):
@@ -83,6 +92,7 @@ class _Fetch(NamedTuple):
 
     saver: Saver
     header: Header
+    unread: bool
 
 
 class _Store(NamedTuple):
@@ -93,7 +103,7 @@ class _Store(NamedTuple):
     writes_only: bool
 
 
-_Asked: TypeAlias = "_Look | _Fetch | _Store"
+_Asked: TypeAlias = "_Look | _Examine | _Fetch | _Store"
 _Asking: TypeAlias = Generator[_Asked, Any, Copied]
 
 
@@ -111,22 +121,33 @@ def _copying(source: Saver, target: Saver, thread_ids: Sequence[str] | None, pro
             raise InvalidRequestError(f"copy takes two savers, and not {saver!r}; open_saver opens the one of a URL")
     if isinstance(thread_ids, str):
         raise InvalidRequestError(f"thread_ids must be a list of thread ids; did you mean [{thread_ids!r}]?")
-    there: list[Header] = []
-    here: list[Header] = []
+    ids = None if thread_ids is None else list(dict.fromkeys(thread_ids))
     with bar("looking", None, "checkpoints", progress) as shown:
-        for thread_id in [None] if thread_ids is None else dict.fromkeys(map(str, thread_ids)):
+        if isinstance(source, DurableSaver):
+            damaged = yield _Examine(source, None if ids is None else [str(one) for one in ids])
+            if damaged:
+                raise StoreError(
+                    f"the source is damaged, and a copy would lack what is missing: {damaged[0].trouble}. Nothing was "
+                    "copied; `check` tells everything, and `thread_ids` takes threads that are whole"
+                )
+        there: list[Header] = []
+        for thread_id in [None] if ids is None else ids:
             found = yield from _headers(source, thread_id, shown)
             if thread_id is not None and not found:
                 raise InvalidRequestError(f"the source has no thread {thread_id!r}; nothing was copied")
             there += found
-        for thread_id in dict.fromkeys(header.thread_id for header in there):
+        here: list[Header] = []
+        for thread_id in dict.fromkeys(header.config["configurable"]["thread_id"] for header in there):
             here += yield from _headers(target, thread_id, shown)
+    if not isinstance(target, DurableSaver):
+        _check_order(there)
+    unread = all(isinstance(saver, DurableSaver) and saver._session().codec.moves for saver in (source, target))
     steps = _planned(there, here)
     checkpoints = writes = 0
     with bar("copying", len(steps), "checkpoints", progress) as shown:
         for step in steps:
             header = step.header
-            carried: Carried | None = yield _Fetch(source, header)
+            carried: Carried | None = yield _Fetch(source, header, unread)
             if carried is None:
                 raise ThreadDeletedError(
                     f"checkpoint {header.id!r} of thread {header.thread_id!r} was deleted while it was copied; copy "
@@ -140,15 +161,16 @@ def _copying(source: Saver, target: Saver, thread_ids: Sequence[str] | None, pro
     return Copied(len(threads), checkpoints, writes)
 
 
-def _headers(saver: Saver, thread_id: str | None, shown: Any) -> Generator[_Asked, Any, list[Header]]:
+def _headers(saver: Saver, thread_id: Any, shown: Any) -> Generator[_Asked, Any, list[Header]]:
     """Every checkpoint of a thread, or of all, oldest first."""
     found: list[Header] = []
-    query: Query | None = Query(thread_id)
+    query: Query | None = Query(None if thread_id is None else str(thread_id))
     while query is not None:
-        page, query = yield _Look(saver, query)
+        page, query = yield _Look(saver, thread_id, query)
         found += page
         shown.update(len(page))
-    return found[::-1]
+    # Other savers know no order but that of the ids, and some list one namespace after the other.
+    return found[::-1] if isinstance(saver, DurableSaver) else sorted(found, key=lambda header: header.id)
 
 
 def _planned(there: Sequence[Header], here: Sequence[Header]) -> list[_Step]:
@@ -156,28 +178,23 @@ def _planned(there: Sequence[Header], here: Sequence[Header]) -> list[_Step]:
     have: dict[str, dict[tuple[str, str], Header]] = {}
     for header in here:
         have.setdefault(header.thread_id, {})[header.ns, header.id] = header
-    # Of each namespace the one put last: its special writes may have been replaced, which does not show in their names.
-    newest = {
-        (header.thread_id, header.ns): header.id
-        for header in there
-        if (header.ns, header.id) in have.get(header.thread_id, ())
-    }
     steps: list[_Step] = []
-    behind: set[str] = set()
+    behind: set[tuple[str, str]] = set()
     for header in there:
         known = have.get(header.thread_id, {}).pop((header.ns, header.id), None)
         if known is None:
-            behind.add(header.thread_id)
+            behind.add((header.thread_id, header.ns))
             steps.append(_Step(header, False, len(header.writes)))
             continue
-        if header.thread_id in behind:
+        if (header.thread_id, header.ns) in behind:
             raise InvalidRequestError(
                 f"the target has checkpoint {header.id!r} of thread {header.thread_id!r}, but not all of those before "
                 "it: a copy would put them in the wrong order. Delete the thread in the target, or leave it out; "
                 "nothing was copied"
             )
         missing = Counter(header.writes) - Counter(known.writes)
-        if missing or (header.writes and newest[header.thread_id, header.ns] == header.id):
+        # Special writes may have been replaced, which does not show in their names.
+        if missing or any(channel in WRITES_IDX_MAP for _, channel in header.writes):
             steps.append(_Step(header, True, sum(missing.values())))
     for thread_id, rest in have.items():
         if rest:
@@ -189,14 +206,31 @@ def _planned(there: Sequence[Header], here: Sequence[Header]) -> list[_Step]:
     return steps
 
 
+def _check_order(there: Sequence[Header]) -> None:
+    """InvalidRequestError where savers that go by the ids of checkpoints would take another one for the newest."""
+    newest: dict[tuple[str, str], str] = {}
+    for header in there:
+        if header.id < newest.get((header.thread_id, header.ns), ""):
+            raise InvalidRequestError(
+                f"checkpoint {header.id!r} of thread {header.thread_id!r} was put after one with a greater id, and the "
+                "target goes by ids: it would take another one for the newest. Copy to a saver of this package, or "
+                "leave the thread out; nothing was copied"
+            )
+        newest[header.thread_id, header.ns] = header.id
+
+
 def _answer(asked: _Asked) -> Any:
     saver = asked.saver
     if isinstance(saver, DurableSaver):
         return saver._do(_flow, asked)
+    loop = getattr(saver, "loop", None)
+    if isinstance(loop, asyncio.AbstractEventLoop) and not loop.is_running():
+        raise InvalidRequestError(f"{type(saver).__name__} is used in its event loop only: `await acopy(...)` there")
     if isinstance(asked, _Look):
-        return [_header(found) for found in saver.list(_config(asked.query))], None
+        return [_header(found) for found in saver.list(_config(asked.thread_id))], None
     if isinstance(asked, _Fetch):
         return _carried(saver.get_tuple(asked.header.config))
+    assert isinstance(asked, _Store)
     found, paths = asked.carried
     if not asked.writes_only:
         saver.put(parent(found), found.checkpoint, found.metadata, _versions(found))
@@ -209,10 +243,19 @@ async def _aanswer(asked: _Asked) -> Any:
     saver = asked.saver
     if isinstance(saver, DurableSaver):
         return await saver._ado(_flow, asked)
+    try:
+        return await _aasked(saver, asked)
+    except NotImplementedError:
+        # The official saver for synchronous code has these methods, and says in each that it has not.
+        return await asyncio.get_running_loop().run_in_executor(None, _answer, asked)
+
+
+async def _aasked(saver: Saver, asked: _Asked) -> Any:
     if isinstance(asked, _Look):
-        return [_header(found) async for found in saver.alist(_config(asked.query))], None
+        return [_header(found) async for found in saver.alist(_config(asked.thread_id))], None
     if isinstance(asked, _Fetch):
         return _carried(await saver.aget_tuple(asked.header.config))
+    assert isinstance(asked, _Store)
     found, paths = asked.carried
     if not asked.writes_only:
         await saver.aput(parent(found), found.checkpoint, found.metadata, _versions(found))
@@ -225,23 +268,29 @@ def _flow(session: Session, asked: _Asked) -> Flow[Any]:
     """What a saver of this package is asked: it knows more than LangGraph's protocol tells."""
     if isinstance(asked, _Look):
         return headers(session, asked.query)
+    if isinstance(asked, _Examine):
+        return damage(session, asked.thread_ids)
     if isinstance(asked, _Fetch):
-        return carry(session, asked.header)
+        return carry(session, asked.header, unread=asked.unread)
     return restore(session, asked.carried, writes_only=asked.writes_only)
 
 
-def _config(query: Query) -> RunnableConfig | None:
-    return None if query.thread_id is None else {"configurable": {"thread_id": query.thread_id}}
+def _config(thread_id: Any) -> RunnableConfig | None:
+    return None if thread_id is None else {"configurable": {"thread_id": thread_id}}
 
 
 def _header(found: CheckpointTuple) -> Header:
     at = address(found.config)
     writes = tuple((task_id, channel) for task_id, channel, _ in found.pending_writes or ())
-    return Header(at.thread_id, at.ns, found.checkpoint["id"], writes)
+    return Header(at.thread_id, at.ns, found.checkpoint["id"], found.config, writes)
 
 
 def _carried(found: CheckpointTuple | None) -> Carried | None:
-    return None if found is None else Carried(found, {})
+    if found is None:
+        return None
+    # Which paths the tasks had is not told, but in what order they were: paths are what orders writes.
+    tasks = dict.fromkeys(task_id for task_id, _, _ in found.pending_writes or ())
+    return Carried(found, {task_id: f"~copied, {place:06}" for place, task_id in enumerate(tasks)})
 
 
 def _versions(found: CheckpointTuple) -> dict[str, Any]:

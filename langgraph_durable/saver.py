@@ -29,7 +29,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from typing_extensions import Self
 
 from langgraph_durable.core import flows
-from langgraph_durable.core.checking import check_store, check_thread, together
+from langgraph_durable.core.checking import check_store, check_thread, chosen, together
 from langgraph_durable.core.codec import Codec
 from langgraph_durable.core.flows import Flow, Session
 from langgraph_durable.core.records import Checked
@@ -206,22 +206,25 @@ class DurableSaver(BaseCheckpointSaver[str]):
 
         Every checksum is verified, every name followed, every value decoded; nothing is changed. `progress` shows a
         bar or not; by itself it does on a terminal and in a notebook, if it takes more than two seconds.
+
+        InvalidRequestError names a thread that is not there; OpenError says that what is stored is encrypted, and
+        this saver has no key.
         """
-        damage, found = self._do(check_store) if thread_ids is None else ([], list(thread_ids))
+        damage, found = self._do(check_store) if thread_ids is None else ([], chosen(thread_ids))
         checked = [Checked(0, 0, tuple(damage))]
         with bar("checking", len(found), "threads", progress) as shown:
             for thread_id in found:
-                checked.append(self._do(check_thread, thread_id))
+                checked.append(self._do(check_thread, thread_id, wanted=thread_ids is not None))
                 shown.update()
         return together(checked)
 
     async def acheck(self, thread_ids: Sequence[str] | None = None, *, progress: bool | None = None) -> Checked:
         """`check` for a coroutine."""
-        damage, found = await self._ado(check_store) if thread_ids is None else ([], list(thread_ids))
+        damage, found = await self._ado(check_store) if thread_ids is None else ([], chosen(thread_ids))
         checked = [Checked(0, 0, tuple(damage))]
         with bar("checking", len(found), "threads", progress) as shown:
             for thread_id in found:
-                checked.append(await self._ado(check_thread, thread_id))
+                checked.append(await self._ado(check_thread, thread_id, wanted=thread_ids is not None))
                 shown.update()
         return together(checked)
 

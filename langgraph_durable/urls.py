@@ -38,6 +38,8 @@ def open_saver(
     path = unquote(rest[1:])
     if not path and kind is FileSaver:
         raise InvalidRequestError(f"{url!r} names no folder: write 'file:///checkpoints'")
-    if must_exist and path and not os.path.exists(path):
-        raise OpenError(f"there is nothing at {path!r}, which {url!r} names; nothing was made there")
+    if must_exist and path:
+        there = os.path.join(path, "format.json") if kind is FileSaver else path
+        if not os.path.exists(there) or not os.path.getsize(there):
+            raise OpenError(f"there is nothing at {path!r}, which {url!r} names; nothing was made there")
     return kind(path, serde=serde, busy_timeout=busy_timeout)

@@ -68,7 +68,11 @@ def test_what_is_sound(face: Face) -> None:
     assert check(face) == Checked(0, 0, ())
     fill(face, "thread", "other")
     assert check(face) == Checked(2, 12, ())
-    assert check(face, ["other", "nobody"]) == Checked(1, 6, ())
+    assert check(face, ["other", "other"]) == Checked(1, 6, ())
+    with pytest.raises(InvalidRequestError, match="no thread 'nobody'"):
+        check(face, ["nobody"])
+    with pytest.raises(InvalidRequestError, match="list of thread ids"):
+        check(face, "other")
     assert check(face).sound
 
 
@@ -92,6 +96,7 @@ def test_what_others_do_meanwhile(shared: str) -> None:
             try:
                 for n in range(25):
                     fill(face, "thread", f"other {n % 3}")
+                    face.put(thread(), checkpoint("large", text=f"{n} " * 40_000))
                     writer.prune(["thread"])
                     writer.delete_thread(f"other {n % 3}")
             except BaseException as error:  # noqa: BLE001  it is looked at below
@@ -156,6 +161,34 @@ def test_damage_in_a_database(name: str, path: str, open_face: Callable[..., Fac
     assert hurt(checked, "neighbour") == set()
     assert checked.checkpoints == 6
     assert any(channel is None or f"channel {channel!r}" in one.trouble for one in checked.damage)
+
+
+def test_several_damages_in_one_checkpoint(path: str) -> None:
+    """One thing that is broken hides no other."""
+    stored(path)
+    with closing(sqlite3.connect(path)) as connection:
+        for name in ("metadata cut", "single gone", "write gone", "message cut"):
+            assert connection.execute(DAMAGES[name].sql).rowcount == 1
+        connection.commit()
+    with SqliteSaver(path) as saver:
+        checked = saver.check()
+    assert len(checked.damage) == 4
+    assert hurt(checked) == {("", VICTIM)}
+
+
+def test_an_element_that_belongs_to_another_thread(path: str) -> None:
+    """What would go when another thread is deleted is told, though it can be read today."""
+    stored(path)
+    with SqliteSaver(path) as saver:
+        saver.put(thread("third"), checkpoint("1", text="x" * 100), {}, {})
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            """UPDATE durable_chunks SET thread = (SELECT key FROM durable_threads WHERE id = 'third')
+            WHERE key = (SELECT min(chunk) FROM durable_elements)"""
+        )
+        connection.commit()
+    with SqliteSaver(path) as saver:
+        assert any("of other threads" in one.trouble for one in saver.check().damage)
 
 
 def test_rows_that_lead_nowhere(path: str) -> None:

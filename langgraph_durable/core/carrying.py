@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import groupby
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import WRITES_IDX_MAP, CheckpointTuple, PendingWrite
+from langgraph.checkpoint.base import WRITES_IDX_MAP, CheckpointTuple
 
-from langgraph_durable.core.flows import Flow, Session, commit, put_at
+from langgraph_durable.core.checking import check_store
+from langgraph_durable.core.flows import Flow, LookForDamage, Session, commit, put_at
 from langgraph_durable.core.plan import Address, address, plan_writes
 from langgraph_durable.core.reading import Reading
-from langgraph_durable.core.records import Page, Query
+from langgraph_durable.core.records import Damage, Page, Query
 
 
 class Header(NamedTuple):
-    """A checkpoint that there is, and (task, channel) of each of its writes."""
+    """A checkpoint that there is, the config that leads to it, and (task, channel) of each of its writes."""
 
     thread_id: str
     ns: str
     id: str
+    config: RunnableConfig
     writes: tuple[tuple[str, str], ...]
-
-    @property
-    def config(self) -> RunnableConfig:
-        """The config that leads to it."""
-        return Address(self.thread_id, self.ns, None).config(self.id)
 
 
 class Carried(NamedTuple):
@@ -36,13 +32,12 @@ class Carried(NamedTuple):
     task_paths: Mapping[str, str]
 
     def calls(self) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
-        """(task, writes) as `put_writes` was called: special channels have calls of their own."""
-        for (task_id, _), writes in groupby(self.found.pending_writes or (), _call):
-            yield task_id, [(channel, value) for _, channel, value in writes]
-
-
-def _call(write: PendingWrite) -> tuple[str, bool]:
-    return write[0], write[1] in WRITES_IDX_MAP
+        """(task, writes) as `put_writes` was called: special channels have a call of their own."""
+        calls: dict[tuple[str, bool], list[tuple[str, Any]]] = {}
+        for task_id, channel, value in self.found.pending_writes or ():
+            calls.setdefault((task_id, channel in WRITES_IDX_MAP), []).append((channel, value))
+        for (task_id, _), writes in calls.items():
+            yield task_id, writes
 
 
 def headers(session: Session, query: Query) -> Flow[tuple[list[Header], Query | None]]:
@@ -50,19 +45,41 @@ def headers(session: Session, query: Query) -> Flow[tuple[list[Header], Query | 
     page: Page = yield query._replace(contents="writes")
     reading = Reading(session.codec, page)
     found = [
-        Header(one.thread_id, one.ns, one.id, tuple((task, channel) for task, _, channel in reading.written(one)))
+        Header(
+            one.thread_id,
+            one.ns,
+            one.id,
+            Address(one.thread_id, one.ns, None).config(one.id),
+            tuple((task, channel) for task, _, channel in reading.written(one)),
+        )
         for one in page.found
     ]
     return found, query._replace(after=page.cursor) if page.cursor is not None else None
 
 
-def carry(session: Session, header: Header) -> Flow[Carried | None]:
-    """A checkpoint with all that it has; None when it is gone. Nothing of it is remembered."""
+def damage(session: Session, thread_ids: Sequence[str] | None) -> Flow[list[Damage]]:
+    """What is wrong with the bytes of these threads, or of all and what is around them."""
+    found: list[Damage] = []
+    if thread_ids is None:
+        around, thread_ids = yield from check_store(session)
+        found += around
+    for thread_id in thread_ids:
+        found += yield LookForDamage(thread_id)
+    return found
+
+
+def carry(session: Session, header: Header, *, unread: bool) -> Flow[Carried | None]:
+    """A checkpoint with all that it has; None when it is gone. Nothing of it is remembered.
+
+    `unread` leaves what the serializer made as it is, for who stores it in the same way.
+    """
     page: Page = yield Query(header.thread_id, header.ns, header.id, limit=1)
     if not page.found:
         return None
-    reading = Reading(session.codec, page)
-    paths = {task_id: path for task_id, path, _ in reading.written(page.found[0])}
+    reading = Reading(session.codec, page, values=session.codec.moving(whole=not unread))
+    paths: dict[str, str] = {}
+    for task_id, path, _ in reading.written(page.found[0]):
+        paths.setdefault(task_id, path)
     return Carried(reading.checkpoint_tuple(page.found[0]), paths)
 
 
@@ -71,7 +88,7 @@ def restore(session: Session, carried: Carried, *, writes_only: bool = False) ->
     found = carried.found
     if not writes_only:
         config = parent(found)
-        yield from put_at(session, address(config), config, found.checkpoint, found.metadata)
+        yield from put_at(session, address(config), config, found.checkpoint, found.metadata, copied=True)
     at = address(found.config)
     for task_id, writes in carried.calls():
         path = carried.task_paths.get(task_id, "")

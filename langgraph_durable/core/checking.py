@@ -5,44 +5,64 @@ What is wrong is told once, with all checkpoints that suffer from it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 from langgraph_durable.core.codec import Codec
-from langgraph_durable.core.flows import ATTEMPTS, FindThreads, Flow, LookForDamage, Session
+from langgraph_durable.core.flows import FindThreads, Flow, LookForDamage, Session
 from langgraph_durable.core.plan import check_text
 from langgraph_durable.core.reading import Reading
 from langgraph_durable.core.records import Checked, Damage, Elements, Found, Inline, Page, Query, Ref
-from langgraph_durable.errors import BusyError, ClosedError, CorruptDataError, OpenError, StoreError
+from langgraph_durable.errors import (
+    BusyError,
+    ClosedError,
+    CorruptDataError,
+    InvalidRequestError,
+    OpenError,
+    StoreError,
+)
+
+T = TypeVar("T")
 
 
 def check_store(session: Session) -> Flow[tuple[list[Damage], list[str]]]:
     """What is wrong with a store apart from its threads, and the threads that there are to look at."""
     damage: list[Damage] = yield LookForDamage(None)
-    thread_ids: list[str] = yield FindThreads()
+    try:
+        thread_ids: list[str] = yield FindThreads()
+    except (BusyError, ClosedError):
+        raise
+    except StoreError as error:
+        return [*damage, Damage(None, f"which threads there are cannot be read: {error}")], []
     return damage, thread_ids
 
 
-def check_thread(session: Session, thread_id: str) -> Flow[Checked]:
-    """What is wrong with a thread."""
+def check_thread(session: Session, thread_id: str, *, wanted: bool = False) -> Flow[Checked]:
+    """What is wrong with a thread. InvalidRequestError if it was `wanted` and is not there."""
     check_text("the call", thread_id)
-    for _ in range(ATTEMPTS):
-        damage: list[Damage] = yield LookForDamage(thread_id)
-        inspection = Inspection(session.codec, thread_id)
-        query: Query | None = Query(thread_id)
-        try:
-            while query is not None:
-                page: Page = yield query
-                if not inspection.take(page):
-                    break
-                query = query._replace(after=page.cursor) if page.cursor is not None else None
-            else:
-                return inspection.checked(damage)
-        except (BusyError, ClosedError):
-            raise
-        except StoreError as error:
-            return inspection.checked(damage or [Damage(thread_id, str(error))])
-    raise StoreError(f"thread {thread_id!r} was pruned or deleted by others {ATTEMPTS} times while it was looked at")
+    inspection = Inspection(session.codec, thread_id)
+    damage: list[Damage] = yield LookForDamage(thread_id)
+    query: Query | None = Query(thread_id)
+    try:
+        while query is not None:
+            page: Page = yield query
+            inspection.take(page)
+            query = query._replace(after=page.cursor) if page.cursor is not None else None
+    except (BusyError, ClosedError, OpenError):
+        raise
+    except Exception as error:  # noqa: BLE001  whatever damaged bytes lead to, it is what there is to tell
+        damage = damage or [Damage(thread_id, str(error) or type(error).__name__)]
+    checked = inspection.checked(damage)
+    if wanted and not checked.threads:
+        raise InvalidRequestError(f"there is no thread {thread_id!r}")
+    return checked
+
+
+def chosen(thread_ids: Sequence[str]) -> list[str]:
+    """The threads of a call, each once. InvalidRequestError for what is no list of ids."""
+    if isinstance(thread_ids, str):
+        raise InvalidRequestError(f"thread_ids must be a list of thread ids; did you mean [{thread_ids!r}]?")
+    return list(dict.fromkeys(map(str, thread_ids)))
 
 
 class Inspection:
@@ -53,24 +73,20 @@ class Inspection:
         self._thread_id = thread_id
         self._epoch: int | None = None
         self._checkpoints = 0
+        self._opened = False
         self._troubles: dict[str, list[tuple[str, str]]] = {}
         self._looked_at: dict[_Piece, str] = {}
 
-    def take(self, page: Page) -> bool:
-        """Look at a page; False when something was deleted since the last one, and looking has to begin again."""
+    def take(self, page: Page) -> None:
+        """Look at a page."""
         reading = Reading(self._codec, page)
         for found in page.found:
-            if found.whole is None:
-                if self._epoch not in (None, found.epoch):
-                    return False
+            if found.whole is None and found.epoch != self._epoch:
+                # Something was deleted since the last page: keys may mean something else now.
+                self._looked_at.clear()
                 self._epoch = found.epoch
+            self._look_at(reading, page, found)
             self._checkpoints += 1
-            try:
-                self._look_at(reading, page, found)
-            except CorruptDataError as error:
-                where = f"channel {error.channel!r}" if error.channel else "the checkpoint itself"
-                self._note(found, f"{where}: {error.__cause__}")
-        return True
 
     def checked(self, stored: Sequence[Damage]) -> Checked:
         """What was found, behind what was found wrong with the bytes as they are stored."""
@@ -79,21 +95,31 @@ class Inspection:
         return Checked(int(bool(self._checkpoints or stored)), self._checkpoints, (*stored, *damage))
 
     def _look_at(self, reading: Reading, page: Page, found: Found) -> None:
-        """CorruptDataError for what has no parts that could be looked at by themselves."""
-        if "+" in found.head.kind and not self._codec.encrypts:
+        if "+" in found.head.kind and not self._codec.encrypts and not self._opened:
             raise OpenError(
                 f"thread {self._thread_id!r} is encrypted: open it with the serializer that wrote it, as in "
                 "SqliteSaver(path, serde=...).check()"
             )
-        reading.metadata(found)
+        self._try(found, lambda: reading.metadata(found))
         if found.whole is not None:
-            reading.checkpoint_tuple(found)
+            self._try(found, lambda: reading.checkpoint_tuple(found))
         else:
-            for name, ref in zip(reading.names(found), found.refs, strict=True):
+            names = self._try(found, lambda: reading.names(found))
+            self._opened = self._opened or names is not None
+            for name, ref in zip(names or (), found.refs, strict=False):
                 self._follow(page, found, f"channel {name!r}", ref)
         for call in found.writes:
             for _, channel, ref in call.entries:
                 self._follow(page, found, f"a write of task {call.task_id!r} to channel {channel!r}", ref)
+
+    def _try(self, found: Found, read: Callable[[], T]) -> T | None:
+        """What there is to read, if it can be."""
+        try:
+            return read()
+        except CorruptDataError as error:
+            where = f"channel {error.channel!r}" if error.channel else "the checkpoint itself"
+            self._note(found, f"{where}: {error.__cause__}")
+            return None
 
     def _follow(self, page: Page, found: Found, what: str, ref: Ref) -> None:
         content = page.contents.get(ref)

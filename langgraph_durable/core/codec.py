@@ -14,10 +14,11 @@ every value has passed through it. Two values are the same to this package when 
 
 from __future__ import annotations
 
+import copy
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import ormsgpack
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -46,6 +47,13 @@ _END_VALUE = 0xDEADBEEF
 _END = b"\xce\xde\xad\xbe\xef"
 
 
+class Unread(NamedTuple):
+    """A value as the serializer left it, `[type, bytes]`, for one that is to be moved and not looked at."""
+
+    kind: str
+    data: bytes
+
+
 class Codec:
     """Streams of values under one serializer.
 
@@ -60,12 +68,28 @@ class Codec:
         self.key = key
         self.readable = readable
         self._cipher = serde.cipher if isinstance(serde, EncryptedSerializer) else None
+        self._decoded: Callable[[str, bytes], Any] = self._read
         self._inner: SerializerProtocol = serde.serde if isinstance(serde, EncryptedSerializer) else serde
 
     @property
     def encrypts(self) -> bool:
         """Whether chunks are encrypted here, rather than (if at all) inside the serializer."""
         return self._cipher is not None
+
+    @property
+    def moves(self) -> bool:
+        """Whether what its serializer made can be read by every other codec of which the same is true."""
+        return type(self._inner) is JsonPlusSerializer
+
+    def moving(self, *, whole: bool) -> Codec:
+        """The same, for values that are to be stored elsewhere, where the app's own classes may not be there.
+
+        What takes the serializer to decode is `Unread` or, when it has to be the `whole` value, an error if it comes
+        out as something less.
+        """
+        codec = copy.copy(self)
+        codec._decoded = codec._whole if whole else Unread
+        return codec
 
     def stream(self, value: Any, channel: str) -> bytes:
         """The stream of one value. UnserializableError names `channel` and the place inside the value."""
@@ -83,6 +107,8 @@ class Codec:
                     return b"\x01" + pack(value)
                 except TypeError:
                     pass
+        if type(value) is Unread:
+            return b"\x00" + pack(list(value))
         try:
             return b"\x00" + pack(self._inner.dumps_typed(value))
         except RecursionError as error:
@@ -158,8 +184,18 @@ class Codec:
             return payload
         if code == 0:
             kind, data = payload
-            return self._inner.loads_typed((kind, data))
+            return self._decoded(kind, data)
         return message_of(code, payload)
+
+    def _read(self, kind: str, data: bytes) -> Any:
+        return self._inner.loads_typed((kind, data))
+
+    def _whole(self, kind: str, data: bytes) -> Any:
+        value = self._read(kind, data)
+        # The serializer gives the parts of what it does not know or is not allowed to make, without its name.
+        if self.moves and len(self._inner.dumps_typed(value)[1]) < len(data):
+            raise ValueError("it has a class in it that cannot be imported, or is not allowed, in this process")
+        return value
 
     def digest(self, stream: bytes) -> bytes:
         """The name of a stream inside its thread."""

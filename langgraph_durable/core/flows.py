@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -31,6 +31,7 @@ from langgraph_durable.core.records import (
     DeleteThread,
     Found,
     Page,
+    PutCheckpoint,
     Query,
     Ref,
     Stale,
@@ -119,9 +120,15 @@ def put(
 
 
 def put_at(
-    session: Session, at: Address, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
+    session: Session,
+    at: Address,
+    config: RunnableConfig,
+    checkpoint: Checkpoint,
+    metadata: CheckpointMetadata,
+    *,
+    copied: bool = False,
 ) -> Flow[RunnableConfig]:
-    """`put` without waiting for anything; `at` is what `config` says."""
+    """`put` without waiting for anything; `at` is what `config` says. `copied` is as in `PutCheckpoint`."""
     memory = session.memory
     for _ in range(ATTEMPTS):
         space = memory.space(at.thread_id, at.ns)
@@ -135,7 +142,10 @@ def put_at(
         if space is not None and space.epoch != epoch:
             epoch, chunks = space.epoch, {}
         plan = plan_put(session.codec, space, epoch, chunks, at, config, checkpoint, metadata)
-        stored = yield from commit(session, plan.batch)
+        batch = plan.batch
+        if copied:
+            batch = batch._replace(work=cast(PutCheckpoint, batch.work)._replace(copied=True))
+        stored = yield from commit(session, batch)
         if stored is not None:
             memory.keep(at.thread_id, at.ns, plan.space(stored))
             return at.config(checkpoint["id"])

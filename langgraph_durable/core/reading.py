@@ -31,13 +31,20 @@ class Reading:
     """The checkpoints of one page as LangGraph's tuples.
 
     `held` has lists that are known already, by their refs. `several` says that more than one tuple will be asked
-    for: then what the serializer decodes is kept, and copied.
+    for: then what the serializer decodes is kept, and copied. `values` is another codec for the values alone.
     """
 
     def __init__(
-        self, codec: Codec, page: Page, held: Mapping[Ref, Held] | None = None, *, several: bool = False
+        self,
+        codec: Codec,
+        page: Page,
+        held: Mapping[Ref, Held] | None = None,
+        *,
+        several: bool = False,
+        values: Codec | None = None,
     ) -> None:
         self._codec = codec
+        self._values = values or codec
         self._page = page
         self._held = held or {}
         self._several = several
@@ -88,8 +95,7 @@ class Reading:
     def metadata(self, found: Found) -> CheckpointMetadata:
         """The metadata as it was put."""
         if found.exact_metadata is None:
-            loaded = self._guard(found, "(its metadata)", lambda: json.loads(found.metadata))
-            return cast(CheckpointMetadata, loaded)
+            return cast(CheckpointMetadata, self._guard(found, "(its metadata)", lambda: _object(found.metadata)))
         exact = self._guard(found, "(its metadata)", lambda: self._single(found.exact_metadata or Inline("", b"")))
         return cast(CheckpointMetadata, exact)
 
@@ -131,8 +137,18 @@ class Reading:
 
     def _whole(self, found: Found) -> Checkpoint:
         kind, data = found.whole or ("", b"")
-        checkpoint = self._guard(found, None, lambda: self._codec.serde.loads_typed((kind, data)))
-        return cast(Checkpoint, checkpoint)
+
+        def opened() -> Any:
+            checkpoint = self._codec.serde.loads_typed((kind, data))
+            if (
+                not isinstance(checkpoint, dict)
+                or checkpoint.get("id") != found.id
+                or "channel_values" not in checkpoint
+            ):
+                raise ValueError("what is there is no checkpoint, or another one")
+            return checkpoint
+
+        return cast(Checkpoint, self._guard(found, None, opened))
 
     def _head(self, found: Found) -> tuple[list[str], dict[str, Any]]:
         def opened() -> tuple[list[str], dict[str, Any]]:
@@ -152,7 +168,7 @@ class Reading:
     def _content(self, ref: Ref) -> Any:
         content = self._page.contents[ref]
         if isinstance(content, Inline):
-            return self._single(content)
+            return self._values.values(self._codec.open(content), 1)[0]
         if isinstance(content, int):
             return self._elements((content,), (1,))[0]
         return self._elements(content.keys, content.counts)
@@ -165,10 +181,10 @@ class Reading:
         if self._several and self._mirrors(keys, counts):
             return list(copies(self._mirror, list(map(self._places.__getitem__, keys))))
         if not self._several or self._foreign.isdisjoint(keys):
-            return self._codec.values(b"".join(map(self._streams.__getitem__, keys)), sum(counts))
+            return self._values.values(b"".join(map(self._streams.__getitem__, keys)), sum(counts))
         made: list[Any] = []
         for key, count in zip(keys, counts, strict=True):
-            made += self._once(key, count) if key in self._foreign else self._codec.values(self._streams[key], count)
+            made += self._once(key, count) if key in self._foreign else self._values.values(self._streams[key], count)
         return made
 
     def _mirrors(self, keys: Sequence[int], counts: Sequence[int]) -> bool:
@@ -190,11 +206,11 @@ class Reading:
     def _once(self, key: int, count: int) -> list[Any]:
         """The values of a chunk that the serializer has to decode: copies of what it made the first time."""
         if key not in self._decoded:
-            self._decoded[key] = self._codec.values(self._streams[key], count)
+            self._decoded[key] = self._values.values(self._streams[key], count)
         try:
             return copy.deepcopy(self._decoded[key])
         except Exception:  # noqa: BLE001  whatever a class of the user's does when it is copied: decode again instead
-            return self._codec.values(self._streams[key], count)
+            return self._values.values(self._streams[key], count)
 
     def _open(self, keys: Sequence[int]) -> None:
         codec = self._codec
@@ -228,3 +244,10 @@ class Reading:
                 checkpoint_id=found.id,
                 channel=channel,
             ) from error
+
+
+def _object(text: str) -> dict[str, Any]:
+    loaded = json.loads(text)
+    if not isinstance(loaded, dict):
+        raise ValueError(f"it is {text[:40]}, and no object")
+    return loaded

@@ -70,7 +70,10 @@ Part: TypeAlias = Inline | One | Known | Many
 
 
 class PutCheckpoint(NamedTuple):
-    """A checkpoint: `parts` are the values of its channels, in the order in which the head names them."""
+    """A checkpoint: `parts` are the values of its channels, in the order in which the head names them.
+
+    One that is `copied` from elsewhere is no late write: that its parent was deleted here does not keep it out.
+    """
 
     ns: str
     id: str
@@ -80,6 +83,7 @@ class PutCheckpoint(NamedTuple):
     exact_metadata: Inline | None
     head: Inline
     parts: tuple[Part, ...]
+    copied: bool = False
 
 
 class PutWrites(NamedTuple):

@@ -32,7 +32,7 @@ def named(found: Sequence[Found], query: Query) -> Names:
     lists: list[Ref] = []
     single: set[int] = set()
     for ref in _wanted(found, query):
-        if ref in contents or ref == DAMAGED:
+        if not _is_ref(ref) or ref in contents:
             continue
         if isinstance(ref, int):
             contents[ref] = ref
@@ -48,6 +48,22 @@ def named(found: Sequence[Found], query: Query) -> Names:
             contents[ref] = Elements((), ())  # filled in later: the lists of a page are read together
             lists.append(ref)
     return Names(contents, lists, single)
+
+
+def _is_ref(ref: Ref) -> bool:
+    """Whether it is one: what damaged bytes decode to stands for no content."""
+    kind = type(ref)
+    if kind is not tuple:
+        return kind is int
+    first = type(ref[0]) if ref else None
+    if first is tuple:
+        return all(type(run) is tuple and len(run) == 3 and _INTS.issuperset(map(type, run)) for run in ref)
+    if first is str:
+        return len(ref) == 2 and type(ref[1]) is bytes
+    return first is None or (len(ref) % 2 == 0 and _INTS.issuperset(map(type, ref)))
+
+
+_INTS = frozenset({int})
 
 
 def _wanted(found: Sequence[Found], query: Query) -> Iterable[Ref]:

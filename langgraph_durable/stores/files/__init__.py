@@ -137,11 +137,11 @@ class FileStore:
     def _bad_secrets(self) -> Iterator[str]:
         folder = os.path.join(self._path, "secrets")
         for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
-            if name.endswith(".tmp"):
+            if name.startswith("."):
                 continue
             try:
                 _decoded(disk.read(os.path.join(folder, name)), os.path.join(folder, name))
-            except StoreError as error:
+            except (StoreError, OSError) as error:
                 yield str(error)
 
     def secret(self, name: str, make: bytes) -> bytes:

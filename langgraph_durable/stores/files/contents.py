@@ -228,7 +228,7 @@ class Plan:
             if isinstance(work, PutWrites) and batch.whole is not None:
                 return self.add(batch.whole(), order)
             return Stale()
-        refused = work.parent if isinstance(work, PutCheckpoint) else work.checkpoint_id
+        refused = work.checkpoint_id if isinstance(work, PutWrites) else None if work.copied else work.parent
         if refused and self._is_buried(work.ns, refused):
             return ThreadDeletedError(
                 f"thread {batch.thread_id!r} was deleted, with its checkpoint {refused!r}, while a run was writing to "

@@ -239,14 +239,17 @@ class ThreadFolder:
     def troubles(self) -> list[str]:
         """What is damaged of what is on the disk now; nobody needs to be warned of it any more."""
         afresh = ThreadFolder(self.path, self.thread_id)
-        try:
-            contents = afresh.refresh()
-        except StoreError as error:
-            return [str(error)]
-        found = [f"line {line.number} of {self._journal!r}: {line.trouble}" for line in afresh.damage]
-        for number, chunk in contents.chunks.items():
-            if isinstance(chunk, Outside) and afresh.load(contents, number) is None:
-                found.append(f"{os.path.join(self.path, chunk.file)!r}: it is missing or damaged")
+        while True:
+            try:
+                contents = afresh.refresh()
+            except (StoreError, OSError) as error:
+                return [str(error)]
+            found = [f"line {line.number} of {self._journal!r}: {line.trouble}" for line in afresh.damage]
+            for number, chunk in contents.chunks.items():
+                if isinstance(chunk, Outside) and afresh.load(contents, number) is None:
+                    found.append(f"{os.path.join(self.path, chunk.file)!r}: it is missing or damaged")
+            if not found or afresh.refresh().head == contents.head:
+                break  # else its files went with the journal that named them
         with self._mutex:
             if afresh.damage and not self._storing.locked():
                 if self._state is not None and len(self.damage) < len(afresh.damage):

@@ -54,7 +54,7 @@ class Threads:
     def ids(self) -> Iterator[str]:
         """The ids of the threads whose journals say which they are; nothing else of them is read."""
         for name in self._names():
-            with suppress(StoreError, FileNotFoundError, NotADirectoryError):
+            with suppress(StoreError, OSError):
                 yield whose(os.path.join(self._path, name))
 
     def troubles(self) -> Iterator[str]:
@@ -63,10 +63,10 @@ class Threads:
             path = os.path.join(self._path, name)
             try:
                 thread_id = whose(path)
-            except StoreError as error:
-                yield str(error)
             except (FileNotFoundError, NotADirectoryError):
                 continue  # nothing was stored there yet, or somebody deletes it
+            except (StoreError, OSError) as error:
+                yield str(error)
             else:
                 if name != folder_name(thread_id):
                     yield (

@@ -13,6 +13,8 @@ _LOST = {
     "chunks": "durable_chunks c WHERE c.thread NOT IN (SELECT key FROM durable_threads)",
     "lists": "durable_lists l WHERE l.thread NOT IN (SELECT key FROM durable_threads)",
     "elements": "durable_elements e WHERE e.list NOT IN (SELECT key FROM durable_lists)",
+    "elements of lists of other threads": """durable_elements e JOIN durable_lists l ON l.key = e.list
+        JOIN durable_chunks c ON c.key = e.chunk WHERE c.thread != l.thread""",
 }
 """Rows that belong to nothing, by what they are."""
 

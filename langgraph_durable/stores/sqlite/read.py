@@ -217,7 +217,11 @@ def _checkpoint(row: Sequence[Any], writes: Sequence[FoundWrites]) -> Found:
 
 
 def _call(task_id: str, task_path: str, replaces: int, entries: bytes) -> FoundWrites:
-    return FoundWrites(task_id, task_path, bool(replaces), _decoded(entries, ((0, "?", DAMAGED),)))
+    damaged = ((0, "?", DAMAGED),)
+    found = _decoded(entries, damaged)
+    if not all(type(one) is tuple and len(one) == 3 and type(one[0]) is int and type(one[1]) is str for one in found):
+        found = damaged
+    return FoundWrites(task_id, task_path, bool(replaces), found)
 
 
 def _writes(cursor: sqlite3.Cursor, checkpoints: Sequence[tuple[int, str]]) -> dict[tuple[int, str], list[FoundWrites]]:

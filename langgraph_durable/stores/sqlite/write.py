@@ -95,7 +95,7 @@ def _put_checkpoint(
     cursor: sqlite3.Cursor, keys: Keys, official: OfficialTables | None, batch: Batch, work: PutCheckpoint
 ) -> Outcome:
     concerned = [work.id, work.parent] if work.parent else [work.id]
-    place = _place(cursor, keys, batch, work.ns, concerned, refused=work.parent)
+    place = _place(cursor, keys, batch, work.ns, concerned, refused=None if work.copied else work.parent)
     if not isinstance(place, Place):
         return place
     parts = Parts(Singly(cursor, keys), place, batch)
