@@ -102,7 +102,9 @@ class Inspection:
             )
         self._try(found, lambda: reading.metadata(found))
         if found.whole is not None:
-            self._try(found, lambda: reading.checkpoint_tuple(found))
+            read = self._try(found, lambda: reading.checkpoint_tuple(found))
+            if read is not None and read.checkpoint.get("id") != found.id:
+                self._note(found, f"the checkpoint itself: it is another one, {read.checkpoint.get('id')!r}")
         else:
             names = self._try(found, lambda: reading.names(found))
             self._opened = self._opened or names is not None

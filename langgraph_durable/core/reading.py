@@ -140,12 +140,8 @@ class Reading:
 
         def opened() -> Any:
             checkpoint = self._codec.serde.loads_typed((kind, data))
-            if (
-                not isinstance(checkpoint, dict)
-                or checkpoint.get("id") != found.id
-                or "channel_values" not in checkpoint
-            ):
-                raise ValueError("what is there is no checkpoint, or another one")
+            if not isinstance(checkpoint, dict) or "channel_values" not in checkpoint:
+                raise ValueError("what is there is no checkpoint")
             return checkpoint
 
         return cast(Checkpoint, self._guard(found, None, opened))
