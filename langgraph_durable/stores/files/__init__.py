@@ -342,10 +342,10 @@ def _whole(
     folder: ThreadFolder, contents: Contents, gone: Container[tuple[str, str]], head: Head
 ) -> Iterator[Put | Wrote]:
     """The records of a thread that stay, for another journal; of one that is damaged those that are whole."""
-    puts = [put for where, put in contents.puts.items() if where not in gone]
+    puts = [put for where in contents.puts if where not in gone and (put := contents.put(*where)) is not None]
     if folder.damage:
         puts = [put for put in puts if contents.whole(put.found)]
-    wrote = [one for where, each in contents.writes.items() if where not in gone for one in each]
+    wrote = [one for where in contents.writes if where not in gone for one in contents.wrote(*where)]
     return contents.records(puts, wrote, head)
 
 

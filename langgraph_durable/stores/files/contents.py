@@ -9,7 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
-from operator import attrgetter
+from operator import attrgetter, itemgetter
+from typing import Any, TypeAlias
 
 import ormsgpack
 
@@ -18,6 +19,7 @@ from langgraph_durable.core.records import (
     Chunk,
     Found,
     FoundWrites,
+    Inline,
     PutCheckpoint,
     PutWrites,
     Ref,
@@ -39,14 +41,14 @@ class Contents:
 
     def __init__(self, head: Head | None = None) -> None:
         self.head = head
-        self.chunks: dict[int, Chunk | Outside] = {}
+        self.chunks: dict[int, Outside | tuple[bytes, str, bytes]] = {}
         self.lists: dict[int, tuple[list[int], list[int], list[int]]] = {}
-        self.puts: dict[tuple[str, str], Put] = {}
-        self.writes: dict[tuple[str, str], tuple[Wrote, ...]] = {}
+        self.puts: dict[tuple[str, str], _Plain] = {}
+        self.writes: dict[tuple[str, str], tuple[_Plain, ...]] = {}
         self.buried: dict[str, int] = {}
         self.size = 0
         self.last = 0
-        self._in_order: list[Put] = []
+        self._in_order: list[_Plain] = []
         self._keys: dict[bytes, int] = {}
         self._ends: dict[int, int] = {}
         self.next_chunk = 1
@@ -62,13 +64,27 @@ class Contents:
         """What refs have on top of the journal's numbers."""
         return self.head.base if self.head is not None else 0
 
-    def newest_first(self) -> list[Put]:
+    def newest_first(self) -> Iterator[Put]:
         """Every checkpoint, the one stored last first."""
-        return self._in_order[::-1]
+        return map(_put, self._in_order[::-1])
+
+    def put(self, ns: str, checkpoint_id: str) -> Put | None:
+        """A checkpoint."""
+        plain = self.puts.get((ns, checkpoint_id))
+        return None if plain is None else _put(plain)
+
+    def wrote(self, ns: str, checkpoint_id: str) -> list[Wrote]:
+        """The writes of a checkpoint, in the order in which they were stored."""
+        return list(map(_wrote, self.writes.get((ns, checkpoint_id), ())))
+
+    def chunk(self, number: int) -> Chunk | Outside | None:
+        """A chunk, or the file that it is in."""
+        plain = self.chunks.get(number)
+        return plain if plain is None or isinstance(plain, Outside) else Chunk(*plain)
 
     def found(self, put: Put) -> Found:
         """A checkpoint with its writes, as of now."""
-        wrote = self.writes.get((put.found.ns, put.found.id), ())
+        wrote = self.wrote(put.found.ns, put.found.id)
         return put.found._replace(writes=tuple(one.call for one in wrote)) if wrote else put.found
 
     def key(self, digest: bytes) -> int | None:
@@ -117,7 +133,7 @@ class Contents:
             return
         assert not isinstance(record, Head)
         for number, chunk in record.new.chunks:
-            self.chunks[number] = chunk
+            self.chunks[number] = chunk if isinstance(chunk, Outside) else (chunk.digest, chunk.kind, chunk.data)
             self._keys[chunk.digest] = number
             self.size += len(chunk.data) if isinstance(chunk, Chunk) else 64
         for number, position, count, chunk_number in record.new.elements:
@@ -135,19 +151,19 @@ class Contents:
         if isinstance(record, Put):
             where = (record.found.ns, record.found.id)
             old = self.puts.get(where)
-            self.puts[where] = record
+            plain = self.puts[where] = _plain_put(record)
             if old is not None:
                 # A list of its own: somebody may be walking through the one that is there.
-                self._in_order = [record if one is old else one for one in self._in_order]
-            elif self._in_order and record.order < self._in_order[-1].order:
+                self._in_order = [plain if one is old else one for one in self._in_order]
+            elif self._in_order and record.order < self._in_order[-1][0]:
                 self._in_order = self._in_order.copy()
-                insort(self._in_order, record, key=attrgetter("order"))
+                insort(self._in_order, plain, key=itemgetter(0))
             else:
-                self._in_order.append(record)
+                self._in_order.append(plain)
             self.buried.pop(_name(*where), None)
         else:
             where = (record.ns, record.checkpoint_id)
-            self.writes[where] = (*self.writes.get(where, ()), record)
+            self.writes[where] = (*self.writes.get(where, ()), _plain_wrote(record))
         self.size += 512
         self.last = max(self.last, record.order)
         self._pass(new, record.refs)
@@ -163,9 +179,10 @@ class Contents:
 
             def bring(key: int, brought: list[tuple[int, Chunk | Outside]] = new_chunks) -> None:
                 number = key - self.base
-                if number not in chunks and number in self.chunks:
+                chunk = self.chunk(number)
+                if number not in chunks and chunk is not None:
                     chunks.add(number)
-                    brought.append((number, self.chunks[number]))
+                    brought.append((number, chunk))
 
             for ref in record.refs:
                 if isinstance(ref, int):
@@ -200,6 +217,35 @@ class Contents:
                 for key, _, stop in ref:
                     ends[key - base] = max(ends.get(key - base, 0), stop)
                     self.next_list = max(self.next_list, key - base + 1)
+
+
+# What is kept is tuples of tuples and no named ones: those the garbage collector forgets when it has seen that nothing
+# in them can be part of a circle, the others it walks through again and again.
+
+_Plain: TypeAlias = "tuple[Any, ...]"
+
+
+def _plain_put(put: Put) -> _Plain:
+    found = put.found
+    exact = None if found.exact_metadata is None else tuple(found.exact_metadata)
+    plain = (found.thread_id, found.ns, found.id, found.parent, found.metadata, exact, tuple(found.head), found.refs)
+    return (put.order, put.run_id, found.epoch, plain)
+
+
+def _put(plain: _Plain) -> Put:
+    order, run_id, epoch, (thread_id, ns, checkpoint_id, parent, metadata, exact, head, refs) = plain
+    exact = None if exact is None else Inline(*exact)
+    found = Found(thread_id, ns, checkpoint_id, parent, metadata, exact, Inline(*head), refs, (), epoch)
+    return Put(order, found, run_id, New())
+
+
+def _plain_wrote(wrote: Wrote) -> _Plain:
+    return (wrote.order, wrote.ns, wrote.checkpoint_id, tuple(wrote.call))
+
+
+def _wrote(plain: _Plain) -> Wrote:
+    order, ns, checkpoint_id, call = plain
+    return Wrote(order, ns, checkpoint_id, FoundWrites(*call), New())
 
 
 class Plan:
@@ -240,7 +286,7 @@ class Plan:
         record: Put | Wrote
         if isinstance(work, PutCheckpoint):
             refs = tuple(parts.ref(part, versioned=True) for part in work.parts)
-            old = self._contents.puts.get((work.ns, work.id))
+            old = self._contents.put(work.ns, work.id)
             place = self._orders.get((work.ns, work.id), order if old is None else old.order)
             found = Found(
                 batch.thread_id,

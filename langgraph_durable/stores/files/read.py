@@ -78,7 +78,7 @@ def _newest(folder: ThreadFolder, contents: Contents, query: Query) -> list[_Hit
     """The checkpoint named, or the newest; of a thread that was damaged the newest that is whole."""
     assert query.ns is not None
     if query.checkpoint_id is not None:
-        put = contents.puts.get((query.ns, query.checkpoint_id))
+        put = contents.put(query.ns, query.checkpoint_id)
         return [_Hit(put.order, folder, contents, contents.found(put))] if put is not None else []
     first = None
     for put in contents.newest_first():
@@ -111,7 +111,7 @@ def _lineage(threads: Threads, query: Query) -> Page:
     following = query.checkpoint_id
     with folder.reading() as contents:
         while following is not None and len(hits) < PAGE:
-            put = contents.puts.get((query.ns, following))
+            put = contents.put(query.ns, following)
             if put is None:
                 break
             hits.append(_Hit(put.order, folder, contents, contents.found(put)))

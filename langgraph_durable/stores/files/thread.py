@@ -225,7 +225,7 @@ class ThreadFolder:
 
     def load(self, contents: Contents, number: int) -> Chunk | None:
         """A chunk of `contents`, from its file if it has one; None when it is missing or damaged."""
-        chunk = contents.chunks.get(number)
+        chunk = contents.chunk(number)
         if not isinstance(chunk, Outside):
             return chunk
         try:
