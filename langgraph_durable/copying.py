@@ -17,7 +17,7 @@ from langgraph.checkpoint.base import WRITES_IDX_MAP, BaseCheckpointSaver, Check
 
 from langgraph_durable.core.carrying import Carried, Header, carry, damage, headers, parent, restore
 from langgraph_durable.core.flows import Flow, Session
-from langgraph_durable.core.plan import address
+from langgraph_durable.core.plan import address, check_ids
 from langgraph_durable.core.records import Query
 from langgraph_durable.errors import InvalidRequestError, StoreError, ThreadDeletedError
 from langgraph_durable.progress import bar
@@ -119,8 +119,8 @@ def _copying(source: Saver, target: Saver, thread_ids: Sequence[str] | None, pro
     for saver in (source, target):
         if not isinstance(saver, BaseCheckpointSaver):
             raise InvalidRequestError(f"copy takes two savers, and not {saver!r}; open_saver opens the one of a URL")
-    if isinstance(thread_ids, str):
-        raise InvalidRequestError(f"thread_ids must be a list of thread ids; did you mean [{thread_ids!r}]?")
+    if thread_ids is not None:
+        check_ids("thread", thread_ids)
     ids = None if thread_ids is None else list(dict.fromkeys(thread_ids))
     with bar("looking", None, "checkpoints", progress) as shown:
         if isinstance(source, DurableSaver):

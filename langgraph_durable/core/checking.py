@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 from langgraph_durable.core.codec import Codec
 from langgraph_durable.core.flows import FindThreads, Flow, LookForDamage, Session
-from langgraph_durable.core.plan import check_text
+from langgraph_durable.core.plan import check_ids, check_text
 from langgraph_durable.core.reading import Reading
 from langgraph_durable.core.records import Checked, Damage, Elements, Found, Inline, Page, Query, Ref
 from langgraph_durable.errors import (
@@ -60,8 +60,7 @@ def check_thread(session: Session, thread_id: str, *, wanted: bool = False) -> F
 
 def chosen(thread_ids: Sequence[str]) -> list[str]:
     """The threads of a call, each once. InvalidRequestError for what is no list of ids."""
-    if isinstance(thread_ids, str):
-        raise InvalidRequestError(f"thread_ids must be a list of thread ids; did you mean [{thread_ids!r}]?")
+    check_ids("thread", thread_ids)
     return list(dict.fromkeys(map(str, thread_ids)))
 
 

@@ -22,7 +22,17 @@ from langgraph.checkpoint.base import (
 from langgraph_durable.core.codec import Codec
 from langgraph_durable.core.collector import MANY, uncollected
 from langgraph_durable.core.memory import Memory
-from langgraph_durable.core.plan import Address, address, check_text, keep_latest, loaded, plan_put, plan_writes, where
+from langgraph_durable.core.plan import (
+    Address,
+    address,
+    check_ids,
+    check_text,
+    keep_latest,
+    loaded,
+    plan_put,
+    plan_writes,
+    where,
+)
 from langgraph_durable.core.reading import Reading
 from langgraph_durable.core.records import (
     Batch,
@@ -272,8 +282,7 @@ def delete_thread(session: Session, thread_id: str) -> Flow[None]:
 
 def delete_for_runs(session: Session, run_ids: Sequence[str]) -> Flow[None]:
     """Take the checkpoints of some runs away."""
-    if isinstance(run_ids, str):
-        raise InvalidRequestError(f"run_ids must be a list of run ids; did you mean [{run_ids!r}]?")
+    check_ids("run", run_ids)
     check_text("the call", *map(str, run_ids))
     found: list[tuple[str, str, str]] = yield FindRuns(tuple(map(str, run_ids)))
     by_thread: dict[str, list[tuple[str, str]]] = {}
@@ -296,8 +305,7 @@ def prune(session: Session, thread_ids: Sequence[str], strategy: str) -> Flow[No
     """Thin threads out: `keep_latest` of each namespace, or `delete`."""
     if strategy not in ("keep_latest", "delete"):
         raise InvalidRequestError(f"strategy must be 'keep_latest' or 'delete', and it is {strategy!r}")
-    if isinstance(thread_ids, str):
-        raise InvalidRequestError(f"thread_ids must be a list of thread ids; did you mean [{thread_ids!r}]?")
+    check_ids("thread", thread_ids)
     check_text("the call", *map(str, thread_ids))
     for thread_id in map(str, thread_ids):
         if strategy == "delete":

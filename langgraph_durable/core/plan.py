@@ -108,6 +108,12 @@ def check_text(what: str, *names: str | None) -> None:
             raise InvalidRequestError(f"{what} has a name that is not valid text: {name!r} ({error})") from error
 
 
+def check_ids(what: str, ids: Sequence[str]) -> None:
+    """InvalidRequestError for one id where a list of them is asked for: its letters would be taken for ids."""
+    if isinstance(ids, str):
+        raise InvalidRequestError(f"{what}_ids must be a list of {what} ids; did you mean [{ids!r}]?")
+
+
 def plan_put(
     codec: Codec,
     space: Space | None,
