@@ -9,8 +9,8 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP, CheckpointTuple
 
 from langgraph_durable.core.checking import check_store
-from langgraph_durable.core.flows import Flow, LookForDamage, Session, commit, put_at
-from langgraph_durable.core.plan import Address, address, plan_writes
+from langgraph_durable.core.flows import Flow, LookForDamage, Session, put_at, write_at
+from langgraph_durable.core.plan import Address, address
 from langgraph_durable.core.reading import Reading
 from langgraph_durable.core.records import Damage, Page, Query
 
@@ -91,9 +91,7 @@ def restore(session: Session, carried: Carried, *, writes_only: bool = False) ->
         yield from put_at(session, address(config), config, found.checkpoint, found.metadata, copied=True)
     at = address(found.config)
     for task_id, writes in carried.calls():
-        path = carried.task_paths.get(task_id, "")
-        epoch, chunks = session.memory.chunks(at.thread_id)
-        yield from commit(session, plan_writes(session.codec, epoch, chunks, at, writes, task_id, path))
+        yield from write_at(session, at, writes, task_id, carried.task_paths.get(task_id, ""))
 
 
 def parent(found: CheckpointTuple) -> RunnableConfig:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -41,7 +41,6 @@ from langgraph_durable.core.records import (
     DeleteThread,
     Found,
     Page,
-    PutCheckpoint,
     Query,
     Ref,
     Stale,
@@ -151,11 +150,8 @@ def put_at(
         epoch, chunks = memory.chunks(at.thread_id)
         if space is not None and space.epoch != epoch:
             epoch, chunks = space.epoch, {}
-        plan = plan_put(session.codec, space, epoch, chunks, at, config, checkpoint, metadata)
-        batch = plan.batch
-        if copied:
-            batch = batch._replace(work=cast(PutCheckpoint, batch.work)._replace(copied=True))
-        stored = yield from commit(session, batch)
+        plan = plan_put(session.codec, space, epoch, chunks, at, config, checkpoint, metadata, copied=copied)
+        stored = yield from commit(session, plan.batch)
         if stored is not None:
             memory.keep(at.thread_id, at.ns, plan.space(stored))
             return at.config(checkpoint["id"])
@@ -166,22 +162,33 @@ def put_writes(
     session: Session, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
 ) -> Flow[None]:
     """Store the writes of one task."""
-    memory = session.memory
     at = address(config)
     # An interrupted or failed node has not finished: the checkpoint that waits for it is a later run's.
     finished = task_path and any(channel not in WRITES_IDX_MAP for channel, _ in writes)
     arrived = WritesArrived(at, (task_path,)) if finished else None
     try:
-        epoch, chunks = memory.chunks(at.thread_id)
-        batch = plan_writes(session.codec, epoch, chunks, at, writes, task_id, task_path)
-        stored = yield from commit(session, batch, arrived)
-        assert stored is not None
+        yield from write_at(session, at, writes, task_id, task_path, arrived)
     except GeneratorExit:
         raise
     except BaseException:
         if arrived is not None:
             yield arrived  # nobody is to wait for them
         raise
+
+
+def write_at(
+    session: Session,
+    at: Address,
+    writes: Sequence[tuple[str, Any]],
+    task_id: str,
+    task_path: str,
+    arrived: WritesArrived | None = None,
+) -> Flow[None]:
+    """`put_writes` at what `config` says; `arrived`, if anybody may wait for the writes, is said when it is so."""
+    epoch, chunks = session.memory.chunks(at.thread_id)
+    batch = plan_writes(session.codec, epoch, chunks, at, writes, task_id, task_path)
+    stored = yield from commit(session, batch, arrived)
+    assert stored is not None  # writes are never stale
 
 
 def get_tuple(session: Session, config: RunnableConfig) -> Flow[CheckpointTuple | None]:

@@ -123,10 +123,13 @@ def plan_put(
     config: RunnableConfig,
     checkpoint: Checkpoint,
     metadata: CheckpointMetadata,
+    *,
+    copied: bool = False,
 ) -> PutPlan:
     """The batch that stores a checkpoint at `where`, given what is known of its namespace (None: nothing).
 
-    `stored` has the refs of chunks that are known to be stored; it and `space` speak for `epoch`.
+    `stored` has the refs of chunks that are known to be stored; it and `space` speak for `epoch`. `copied` is as in
+    `PutCheckpoint`.
     """
     check_text("the checkpoint", checkpoint["id"])
     merged = get_checkpoint_metadata(config, metadata)
@@ -173,6 +176,7 @@ def plan_put(
         exact,
         head,
         tuple(parts),
+        copied,
     )
     batch = Batch(where.thread_id, epoch, tuple(chunks), work)
     return PutPlan(batch, before(checkpoint, merged), tuple(names), lists, singles)
