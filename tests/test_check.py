@@ -17,9 +17,17 @@ import pytest
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
-from langgraph_durable import CorruptDataError, FileSaver, InvalidRequestError, OpenError, SqliteSaver, progress
+from langgraph_durable import (
+    CorruptDataError,
+    FileSaver,
+    InvalidRequestError,
+    OpenError,
+    SqliteSaver,
+    StoreError,
+    progress,
+)
 from langgraph_durable.cli import main
-from langgraph_durable.core.records import Checked
+from langgraph_durable.core.records import Checked, Damage
 from tests.conftest import Face, checkpoint, saver_at, thread
 from tests.test_damage import DAMAGES, VICTIM, stored
 
@@ -188,7 +196,9 @@ def test_an_element_that_belongs_to_another_thread(path: str) -> None:
         )
         connection.commit()
     with SqliteSaver(path) as saver:
-        assert any("of other threads" in one.trouble for one in saver.check().damage)
+        assert [one.trouble for one in saver.check().damage] == [
+            "1 elements of lists are chunks of other threads, and would go with those"
+        ]
 
 
 def test_rows_that_lead_nowhere(path: str) -> None:
@@ -199,7 +209,9 @@ def test_rows_that_lead_nowhere(path: str) -> None:
         connection.commit()
     with SqliteSaver(path) as saver:
         checked = saver.check()
-    assert {one.trouble.split(" ")[1] for one in checked.damage} == {"namespaces", "chunks", "lists"}
+    assert {one.trouble.split(" ", 1)[1] for one in checked.damage} == {
+        f"{what} belong to no thread that is there" for what in ("namespaces", "chunks", "lists")
+    }
     assert {one.thread_id for one in checked.damage} == {None}
 
 
@@ -310,6 +322,28 @@ def test_a_large_value_that_is_lost(tmp_path: Path) -> None:
             assert any("channel 'text'" in one.trouble for one in checked.damage)
         value.write_bytes(data)
         assert saver.check().sound
+
+
+def test_a_check_that_does_not_get_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That a thread could not be looked at to its end is told beside what else is damaged of it, and only once."""
+    path = tmp_path / "checkpoints"
+    with FileSaver(path) as saver:
+        fill(Face(saver, None), "thread")
+    (journal,) = path.glob("threads/*/journal.jsonl")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:-1], lines[-1].replace(b"3", b"4", 1)]))
+    with FileSaver(path) as saver:
+        (line,) = saver.check().damage
+
+        def fails(query: Any) -> Any:
+            raise StoreError("the disk failed")
+
+        monkeypatch.setattr(saver._engine.store, "read", fails)
+        assert saver.check().damage == (line, Damage("thread", "the disk failed"))
+    journal.write_bytes(b"".join([b"?", *lines]))
+    with FileSaver(path) as saver:
+        (once,) = saver.check(["thread"]).damage
+    assert "first line" in once.trouble
 
 
 def test_journals_that_do_not_say_whose_they_are(tmp_path: Path) -> None:

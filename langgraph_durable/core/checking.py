@@ -51,7 +51,9 @@ def check_thread(session: Session, thread_id: str, *, wanted: bool = False) -> F
     except (BusyError, ClosedError, OpenError):
         raise
     except Exception as error:  # noqa: BLE001  whatever damaged bytes lead to, it is what there is to tell
-        damage = damage or [Damage(thread_id, str(error) or type(error).__name__)]
+        ended = Damage(thread_id, str(error) or type(error).__name__)
+        # The rest was not looked at, whatever else was found; who looked for damage may have told just that.
+        damage = damage if ended in damage else [*damage, ended]
     checked = inspection.checked(damage)
     if wanted and not checked.threads:
         raise InvalidRequestError(f"there is no thread {thread_id!r}")

@@ -7,16 +7,22 @@ import sqlite3
 from langgraph_durable.core.records import Damage
 
 _LOST = {
-    "checkpoints": "durable_checkpoints c WHERE c.namespace NOT IN (SELECT key FROM durable_namespaces)",
-    "writes": "durable_writes w WHERE w.namespace NOT IN (SELECT key FROM durable_namespaces)",
-    "namespaces": "durable_namespaces n WHERE n.thread NOT IN (SELECT key FROM durable_threads)",
-    "chunks": "durable_chunks c WHERE c.thread NOT IN (SELECT key FROM durable_threads)",
-    "lists": "durable_lists l WHERE l.thread NOT IN (SELECT key FROM durable_threads)",
-    "elements": "durable_elements e WHERE e.list NOT IN (SELECT key FROM durable_lists)",
-    "elements of lists of other threads": """durable_elements e JOIN durable_lists l ON l.key = e.list
-        JOIN durable_chunks c ON c.key = e.chunk WHERE c.thread != l.thread""",
+    "checkpoints belong to no namespace that is there": """durable_checkpoints
+        WHERE namespace NOT IN (SELECT key FROM durable_namespaces)""",
+    "writes belong to no namespace that is there": """durable_writes
+        WHERE namespace NOT IN (SELECT key FROM durable_namespaces)""",
+    "namespaces belong to no thread that is there": """durable_namespaces
+        WHERE thread NOT IN (SELECT key FROM durable_threads)""",
+    "chunks belong to no thread that is there": """durable_chunks
+        WHERE thread NOT IN (SELECT key FROM durable_threads)""",
+    "lists belong to no thread that is there": """durable_lists
+        WHERE thread NOT IN (SELECT key FROM durable_threads)""",
+    "elements belong to no list that is there": """durable_elements
+        WHERE list NOT IN (SELECT key FROM durable_lists)""",
+    "elements of lists are chunks of other threads, and would go with those": """durable_elements e
+        JOIN durable_lists l ON l.key = e.list JOIN durable_chunks c ON c.key = e.chunk WHERE c.thread != l.thread""",
 }
-"""Rows that belong to nothing, by what they are."""
+"""Rows that lead nowhere, or to where they should not, by what there is to say of them behind their number."""
 
 
 def damaged(cursor: sqlite3.Cursor) -> list[Damage]:
@@ -26,10 +32,10 @@ def damaged(cursor: sqlite3.Cursor) -> list[Damage]:
         # https://www.sqlite.org/pragma.html#pragma_integrity_check
         said = [str(row[0]) for row in cursor.execute("PRAGMA integrity_check").fetchall()]
         found += [Damage(None, f"SQLite: {one}") for one in said if one != "ok"]
-        for what, rows in _LOST.items():
+        for told, rows in _LOST.items():
             (count,) = cursor.execute(f"SELECT count(*) FROM {rows}").fetchone()  # noqa: S608
             if count:
-                found.append(Damage(None, f"{count} {what} belong to nothing that is there"))
+                found.append(Damage(None, f"{count} {told}"))
     except sqlite3.DatabaseError as error:
         if type(error) is not sqlite3.DatabaseError:
             raise  # that it is locked or cannot be read says nothing about what is in it
