@@ -13,6 +13,7 @@ import os
 import random
 import re
 import threading
+import weakref
 import zlib
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
@@ -673,6 +674,20 @@ def test_any_edit_changes_the_stream(message: BaseMessage, data: st.DataObject) 
     assert CODEC.stream(message, "messages") != before[1]
     fast = CODEC.fast_stream([message])
     assert fast is None or fast != before[2]
+
+
+def test_a_codec_goes_when_nobody_has_it() -> None:
+    """A codec, and one for values that are moved, is gone with the last who has it: no collector is needed for that."""
+    gc.disable()
+    try:
+        codec = Codec(JsonPlusSerializer(), native=True)
+        there = [weakref.ref(codec)]
+        for whole in (True, False):
+            there.append(weakref.ref(codec.moving(whole=whole)))
+        del codec
+        assert [one() for one in there] == [None] * 3
+    finally:
+        gc.enable()
 
 
 # -- damage --------------------------------------------------------------------------------------------------------

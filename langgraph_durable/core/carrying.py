@@ -76,7 +76,7 @@ def carry(session: Session, header: Header, *, unread: bool) -> Flow[Carried | N
     page: Page = yield Query(header.thread_id, header.ns, header.id, limit=1)
     if not page.found:
         return None
-    reading = Reading(session.codec, page, values=session.codec.moving(whole=not unread))
+    reading = Reading(session.codec, page, value_codec=session.codec.moving(whole=not unread))
     paths: dict[str, str] = {}
     for task_id, path, _ in reading.written(page.found[0]):
         paths.setdefault(task_id, path)

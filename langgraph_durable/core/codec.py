@@ -68,7 +68,8 @@ class Codec:
         self.key = key
         self.readable = readable
         self._cipher = serde.cipher if isinstance(serde, EncryptedSerializer) else None
-        self._decoded: Callable[[str, bytes], Any] = self._read
+        # A function and no method of this very object: that would be a circle, which only the collector takes away.
+        self._decode: Callable[[Codec, str, bytes], Any] = Codec._read
         self._inner: SerializerProtocol = serde.serde if isinstance(serde, EncryptedSerializer) else serde
 
     @property
@@ -88,7 +89,7 @@ class Codec:
         out as something less.
         """
         codec = copy.copy(self)
-        codec._decoded = codec._whole if whole else Unread
+        codec._decode = Codec._whole if whole else Codec._unread
         return codec
 
     def stream(self, value: Any, channel: str) -> bytes:
@@ -184,11 +185,14 @@ class Codec:
             return payload
         if code == 0:
             kind, data = payload
-            return self._decoded(kind, data)
+            return self._decode(self, kind, data)
         return message_of(code, payload)
 
     def _read(self, kind: str, data: bytes) -> Any:
         return self._inner.loads_typed((kind, data))
+
+    def _unread(self, kind: str, data: bytes) -> Unread:
+        return Unread(kind, data)
 
     def _whole(self, kind: str, data: bytes) -> Any:
         value = self._read(kind, data)

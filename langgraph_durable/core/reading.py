@@ -31,7 +31,7 @@ class Reading:
     """The checkpoints of one page as LangGraph's tuples.
 
     `held` has lists that are known already, by their refs. `several` says that more than one tuple will be asked
-    for: then what the serializer decodes is kept, and copied. `values` is another codec for the values alone.
+    for: then what the serializer decodes is kept, and copied. `value_codec` is another one for the values alone.
     """
 
     def __init__(
@@ -41,10 +41,10 @@ class Reading:
         held: Mapping[Ref, Held] | None = None,
         *,
         several: bool = False,
-        values: Codec | None = None,
+        value_codec: Codec | None = None,
     ) -> None:
         self._codec = codec
-        self._values = values or codec
+        self._value_codec = value_codec or codec
         self._page = page
         self._held = held or {}
         self._several = several
@@ -164,7 +164,7 @@ class Reading:
     def _content(self, ref: Ref) -> Any:
         content = self._page.contents[ref]
         if isinstance(content, Inline):
-            return self._values.values(self._codec.open(content), 1)[0]
+            return self._value_codec.values(self._codec.open(content), 1)[0]
         if isinstance(content, int):
             return self._elements((content,), (1,))[0]
         return self._elements(content.keys, content.counts)
@@ -177,10 +177,11 @@ class Reading:
         if self._several and self._mirrors(keys, counts):
             return list(copies(self._mirror, list(map(self._places.__getitem__, keys))))
         if not self._several or self._foreign.isdisjoint(keys):
-            return self._values.values(b"".join(map(self._streams.__getitem__, keys)), sum(counts))
+            return self._value_codec.values(b"".join(map(self._streams.__getitem__, keys)), sum(counts))
         made: list[Any] = []
+        codec = self._value_codec
         for key, count in zip(keys, counts, strict=True):
-            made += self._once(key, count) if key in self._foreign else self._values.values(self._streams[key], count)
+            made += self._once(key, count) if key in self._foreign else codec.values(self._streams[key], count)
         return made
 
     def _mirrors(self, keys: Sequence[int], counts: Sequence[int]) -> bool:
@@ -202,11 +203,11 @@ class Reading:
     def _once(self, key: int, count: int) -> list[Any]:
         """The values of a chunk that the serializer has to decode: copies of what it made the first time."""
         if key not in self._decoded:
-            self._decoded[key] = self._values.values(self._streams[key], count)
+            self._decoded[key] = self._value_codec.values(self._streams[key], count)
         try:
             return copy.deepcopy(self._decoded[key])
         except Exception:  # noqa: BLE001  whatever a class of the user's does when it is copied: decode again instead
-            return self._values.values(self._streams[key], count)
+            return self._value_codec.values(self._streams[key], count)
 
     def _open(self, keys: Sequence[int]) -> None:
         codec = self._codec

@@ -17,6 +17,8 @@ from langgraph_durable.core.records import Elements, Found, Inline, Query, Ref
 DAMAGED: Any = "damaged"
 """A ref where there are bytes that do not decode; it stands for no content."""
 
+_INTS = frozenset({int})
+
 
 class Names(NamedTuple):
     """What refs stand for, the refs of lists that are to be read, and the keys of single chunks."""
@@ -61,9 +63,6 @@ def _is_ref(ref: Ref) -> bool:
     if first is str:
         return len(ref) == 2 and type(ref[1]) is bytes
     return first is None or (len(ref) % 2 == 0 and _INTS.issuperset(map(type, ref)))
-
-
-_INTS = frozenset({int})
 
 
 def _wanted(found: Sequence[Found], query: Query) -> Iterable[Ref]:

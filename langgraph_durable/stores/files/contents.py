@@ -179,8 +179,10 @@ class Contents:
 
             def bring(key: int, brought: list[tuple[int, Chunk | Outside]] = new_chunks) -> None:
                 number = key - self.base
+                if number in chunks:
+                    return
                 chunk = self.chunk(number)
-                if number not in chunks and chunk is not None:
+                if chunk is not None:
                     chunks.add(number)
                     brought.append((number, chunk))
 
