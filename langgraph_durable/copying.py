@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Generator, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP, BaseCheckpointSaver, CheckpointTuple
 
-from langgraph_durable.core.carrying import Carried, Header, carry, damage, headers, parent, restore
+from langgraph_durable.core.carrying import Carried, Header, carry, damage, headers, moves, parent, restore
 from langgraph_durable.core.flows import Flow, Session
 from langgraph_durable.core.plan import address, check_ids
-from langgraph_durable.core.records import Query
+from langgraph_durable.core.records import Damage, Query
 from langgraph_durable.errors import InvalidRequestError, StoreError, ThreadDeletedError
 from langgraph_durable.progress import bar
 from langgraph_durable.saver import DurableSaver
+
+T = TypeVar("T")
 
 Saver: TypeAlias = "BaseCheckpointSaver[Any]"
 
@@ -39,12 +42,15 @@ def copy(
 ) -> Copied:
     """Copy all threads, or these, with their history, pending writes and order; what is there already is left alone.
 
-    Everything is decoded and encoded again: `source` and `target` may have different serializers. Call it again after
-    an interruption, or to take along what came since. `progress` shows a bar or not; by itself it does on a terminal
-    and in a notebook, if it takes more than two seconds.
+    `source` and `target` may have different serializers. Between savers of this package that have LangGraph's own,
+    encrypted or not, what it made is moved unread, and the app's classes need not be there; any other value is decoded
+    and encoded again. Call it again after an interruption, or to take along what came since. `progress` shows a bar or
+    not; by itself it does on a terminal and in a notebook, if it takes more than two seconds.
 
-    InvalidRequestError, before anything is stored, names a thread that is not in the source, or that has checkpoints
-    in the target which the source does not have there. CorruptDataError names what cannot be read.
+    Before anything is stored, InvalidRequestError names a thread that is not in the source, that has checkpoints in the
+    target which the source does not have there, or whose order a target that goes by ids (any of another package)
+    would not keep; StoreError says that a source of this package is damaged. Later, what was copied so far stays:
+    CorruptDataError names what cannot be read, ThreadDeletedError what was deleted while it was copied.
     """
     asking = _copying(source, target, thread_ids, progress)
     try:
@@ -72,39 +78,30 @@ async def acopy(
         asking.close()
 
 
-class _Look(NamedTuple):
-    """What checkpoints are there? Answer: headers, newest first, and how to ask for more (None: that was all)."""
+class _Flow(NamedTuple):
+    """Drive a flow of a saver of this package, which knows more than LangGraph's protocol tells. Answer: the flow's."""
+
+    saver: DurableSaver
+    flow: Callable[[Session], Flow[Any]]
+
+
+class _List(NamedTuple):
+    """List what another saver has. Answer: a header of each; no state is kept."""
 
     saver: Saver
-    thread_id: Any
-    query: Query
+    config: RunnableConfig | None
 
 
-class _Examine(NamedTuple):
-    """Is what is stored of these threads, or of all, damaged? Answer: a list of what is."""
-
-    saver: Saver
-    thread_ids: Sequence[str] | None
-
-
-class _Fetch(NamedTuple):
-    """Read a checkpoint. Answer: it, or None."""
+class _Call(NamedTuple):
+    """Call a method of another saver; the one for coroutines has an `a` before its name. Answer: the method's."""
 
     saver: Saver
-    header: Header
-    unread: bool
+    method: str
+    args: tuple[Any, ...]
 
 
-class _Store(NamedTuple):
-    """Store a checkpoint, or only its writes. Answer: None."""
-
-    saver: Saver
-    carried: Carried
-    writes_only: bool
-
-
-_Asked: TypeAlias = "_Look | _Examine | _Fetch | _Store"
-_Asking: TypeAlias = Generator[_Asked, Any, Copied]
+_Asked: TypeAlias = "_Flow | _List | _Call"
+_Asking: TypeAlias = Generator[_Asked, Any, T]
 
 
 class _Step(NamedTuple):
@@ -115,7 +112,7 @@ class _Step(NamedTuple):
     new_writes: int
 
 
-def _copying(source: Saver, target: Saver, thread_ids: Sequence[str] | None, progress: bool | None) -> _Asking:
+def _copying(source: Saver, target: Saver, thread_ids: Sequence[str] | None, progress: bool | None) -> _Asking[Copied]:
     for saver in (source, target):
         if not isinstance(saver, BaseCheckpointSaver):
             raise InvalidRequestError(f"copy takes two savers, and not {saver!r}; open_saver opens the one of a URL")
@@ -124,7 +121,8 @@ def _copying(source: Saver, target: Saver, thread_ids: Sequence[str] | None, pro
     ids = None if thread_ids is None else list(dict.fromkeys(thread_ids))
     with bar("looking", None, "checkpoints", progress) as shown:
         if isinstance(source, DurableSaver):
-            damaged = yield _Examine(source, None if ids is None else [str(one) for one in ids])
+            chosen = None if ids is None else [str(one) for one in ids]
+            damaged: list[Damage] = yield _Flow(source, partial(damage, thread_ids=chosen))
             if damaged:
                 raise StoreError(
                     f"the source is damaged, and a copy would lack what is missing: {damaged[0].trouble}. Nothing was "
@@ -141,19 +139,19 @@ def _copying(source: Saver, target: Saver, thread_ids: Sequence[str] | None, pro
             here += yield from _headers(target, thread_id, shown)
     if not isinstance(target, DurableSaver):
         _check_order(there)
-    unread = all(isinstance(saver, DurableSaver) and saver._session().codec.moves for saver in (source, target))
+    unread = (yield from _moves(source)) and (yield from _moves(target))
     steps = _planned(there, here)
     checkpoints = writes = 0
     with bar("copying", len(steps), "checkpoints", progress) as shown:
         for step in steps:
             header = step.header
-            carried: Carried | None = yield _Fetch(source, header, unread)
+            carried = yield from _fetch(source, header, unread)
             if carried is None:
                 raise ThreadDeletedError(
                     f"checkpoint {header.id!r} of thread {header.thread_id!r} was deleted while it was copied; copy "
                     "again to continue with what is left"
                 )
-            yield _Store(target, carried, step.writes_only)
+            yield from _store(target, carried, step.writes_only)
             checkpoints += not step.writes_only
             writes += step.new_writes
             shown.update()
@@ -161,16 +159,52 @@ def _copying(source: Saver, target: Saver, thread_ids: Sequence[str] | None, pro
     return Copied(len(threads), checkpoints, writes)
 
 
-def _headers(saver: Saver, thread_id: Any, shown: Any) -> Generator[_Asked, Any, list[Header]]:
+def _headers(saver: Saver, thread_id: Any, shown: Any) -> _Asking[list[Header]]:
     """Every checkpoint of a thread, or of all, oldest first."""
-    found: list[Header] = []
+    found: list[Header]
+    if not isinstance(saver, DurableSaver):
+        found = yield _List(saver, None if thread_id is None else {"configurable": {"thread_id": thread_id}})
+        shown.update(len(found))
+        # They know no order but that of the ids, and some list one namespace after the other.
+        return sorted(found, key=lambda header: header.id)
+    found = []
     query: Query | None = Query(None if thread_id is None else str(thread_id))
     while query is not None:
-        page, query = yield _Look(saver, thread_id, query)
+        page, query = yield _Flow(saver, partial(headers, query=query))
         found += page
         shown.update(len(page))
-    # Other savers know no order but that of the ids, and some list one namespace after the other.
-    return found[::-1] if isinstance(saver, DurableSaver) else sorted(found, key=lambda header: header.id)
+    return found[::-1]
+
+
+def _moves(saver: Saver) -> _Asking[bool]:
+    """Whether what the saver's serializer made can be moved as it is, from it or to it."""
+    # Asked of the saver, and not looked up: one that is not open yet opens now, which takes its time.
+    return isinstance(saver, DurableSaver) and bool((yield _Flow(saver, moves)))
+
+
+def _fetch(saver: Saver, header: Header, unread: bool) -> _Asking[Carried | None]:
+    """A checkpoint; None when it is gone."""
+    if isinstance(saver, DurableSaver):
+        carried: Carried | None = yield _Flow(saver, partial(carry, header=header, unread=unread))
+        return carried
+    found: CheckpointTuple | None = yield _Call(saver, "get_tuple", (header.config,))
+    if found is None:
+        return None
+    # Which paths the tasks had is not told, but in what order they were: paths are what orders writes.
+    tasks = dict.fromkeys(task_id for task_id, _, _ in found.pending_writes or ())
+    return Carried(found, {task_id: f"~copied, {place:06}" for place, task_id in enumerate(tasks)})
+
+
+def _store(saver: Saver, carried: Carried, writes_only: bool) -> _Asking[None]:
+    """Store a checkpoint, or only its writes."""
+    if isinstance(saver, DurableSaver):
+        yield _Flow(saver, partial(restore, carried=carried, writes_only=writes_only))
+        return
+    found, paths = carried
+    if not writes_only:
+        yield _Call(saver, "put", (parent(found), found.checkpoint, found.metadata, _versions(found)))
+    for task_id, writes in carried.calls():
+        yield _Call(saver, "put_writes", (found.config, writes, task_id, paths.get(task_id, "")))
 
 
 def _planned(there: Sequence[Header], here: Sequence[Header]) -> list[_Step]:
@@ -220,77 +254,33 @@ def _check_order(there: Sequence[Header]) -> None:
 
 
 def _answer(asked: _Asked) -> Any:
-    saver = asked.saver
-    if isinstance(saver, DurableSaver):
-        return saver._do(_flow, asked)
-    loop = getattr(saver, "loop", None)
+    if isinstance(asked, _Flow):
+        return asked.saver._do(asked.flow)
+    loop = getattr(asked.saver, "loop", None)
     if isinstance(loop, asyncio.AbstractEventLoop) and not loop.is_running():
-        raise InvalidRequestError(f"{type(saver).__name__} is used in its event loop only: `await acopy(...)` there")
-    if isinstance(asked, _Look):
-        return [_header(found) for found in saver.list(_config(asked.thread_id))], None
-    if isinstance(asked, _Fetch):
-        return _carried(saver.get_tuple(asked.header.config))
-    assert isinstance(asked, _Store)
-    found, paths = asked.carried
-    if not asked.writes_only:
-        saver.put(parent(found), found.checkpoint, found.metadata, _versions(found))
-    for task_id, writes in asked.carried.calls():
-        saver.put_writes(found.config, writes, task_id, paths.get(task_id, ""))
-    return None
+        name = type(asked.saver).__name__
+        raise InvalidRequestError(f"{name} is used in its event loop only: `await acopy(...)` there")
+    if isinstance(asked, _List):
+        return [_header(found) for found in asked.saver.list(asked.config)]
+    return getattr(asked.saver, asked.method)(*asked.args)
 
 
 async def _aanswer(asked: _Asked) -> Any:
-    saver = asked.saver
-    if isinstance(saver, DurableSaver):
-        return await saver._ado(_flow, asked)
+    if isinstance(asked, _Flow):
+        return await asked.saver._ado(asked.flow)
     try:
-        return await _aasked(saver, asked)
+        if isinstance(asked, _List):
+            return [_header(found) async for found in asked.saver.alist(asked.config)]
+        return await getattr(asked.saver, f"a{asked.method}")(*asked.args)
     except NotImplementedError:
         # The official saver for synchronous code has these methods, and says in each that it has not.
         return await asyncio.get_running_loop().run_in_executor(None, _answer, asked)
-
-
-async def _aasked(saver: Saver, asked: _Asked) -> Any:
-    if isinstance(asked, _Look):
-        return [_header(found) async for found in saver.alist(_config(asked.thread_id))], None
-    if isinstance(asked, _Fetch):
-        return _carried(await saver.aget_tuple(asked.header.config))
-    assert isinstance(asked, _Store)
-    found, paths = asked.carried
-    if not asked.writes_only:
-        await saver.aput(parent(found), found.checkpoint, found.metadata, _versions(found))
-    for task_id, writes in asked.carried.calls():
-        await saver.aput_writes(found.config, writes, task_id, paths.get(task_id, ""))
-    return None
-
-
-def _flow(session: Session, asked: _Asked) -> Flow[Any]:
-    """What a saver of this package is asked: it knows more than LangGraph's protocol tells."""
-    if isinstance(asked, _Look):
-        return headers(session, asked.query)
-    if isinstance(asked, _Examine):
-        return damage(session, asked.thread_ids)
-    if isinstance(asked, _Fetch):
-        return carry(session, asked.header, unread=asked.unread)
-    return restore(session, asked.carried, writes_only=asked.writes_only)
-
-
-def _config(thread_id: Any) -> RunnableConfig | None:
-    return None if thread_id is None else {"configurable": {"thread_id": thread_id}}
 
 
 def _header(found: CheckpointTuple) -> Header:
     at = address(found.config)
     writes = tuple((task_id, channel) for task_id, channel, _ in found.pending_writes or ())
     return Header(at.thread_id, at.ns, found.checkpoint["id"], found.config, writes)
-
-
-def _carried(found: CheckpointTuple | None) -> Carried | None:
-    if found is None:
-        return None
-    # Which paths the tasks had is not told, but in what order they were: paths are what orders writes.
-    tasks = dict.fromkeys(task_id for task_id, _, _ in found.pending_writes or ())
-    return Carried(found, {task_id: f"~copied, {place:06}" for place, task_id in enumerate(tasks)})
 
 
 def _versions(found: CheckpointTuple) -> dict[str, Any]:

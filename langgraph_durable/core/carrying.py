@@ -68,6 +68,12 @@ def damage(session: Session, thread_ids: Sequence[str] | None) -> Flow[list[Dama
     return found
 
 
+def moves(session: Session) -> Flow[bool]:
+    """Whether what was carried `unread` from here, or from elsewhere to here, can be read there."""
+    yield from ()
+    return session.codec.moves
+
+
 def carry(session: Session, header: Header, *, unread: bool) -> Flow[Carried | None]:
     """A checkpoint with all that it has; None when it is gone. Nothing of it is remembered.
 
