@@ -367,7 +367,62 @@ class StoreContract(ListContract):
         assert sorted(store.runs(["r", "s", "nobody"])) == [("a", "", "1"), ("a", "", "2"), ("b", "x", "3")]
         assert store.runs([]) == []
 
+    # -- copied from elsewhere -------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("work", [DeleteThread(), DeleteCheckpoints((("", "1"),))], ids=["thread", "checkpoints"])
+    def test_a_copied_checkpoint_is_no_late_one(self, work: Work, store: Store) -> None:
+        """What is copied goes in though its parent, or it itself, was deleted, and takes what goes on from it."""
+        done(store, of("t", new("1")), of("t", new("kept")))
+        done(store, of("t", work))
+        late = new("2", One(chunk("c").digest), parent="1")
+        refused = store.commit([of("t", late, "c"), of("t", writes("1"))])
+        assert [type(one) for one in refused] == [ThreadDeletedError] * 2
+        done(store, of("t", late._replace(copied=True), "c"))
+        assert get(store, "t")[1] == ["c"]
+        assert get(store, "t")[0].parent == "1"
+        done(store, of("t", writes("2", Inline("", b"w"))))
+        done(store, of("t", new("1")._replace(copied=True)), of("t", writes("1")), of("t", new("3", parent="1")))
+        assert ids(store, Query("t"))[:3] == ["3", "1", "2"]
+
+    def test_a_copied_checkpoint_on_an_old_epoch(self, store: Store) -> None:
+        """That a checkpoint is copied does not bring back what it rests on."""
+        (first,) = done(store, of("t", new("1", One(chunk("c").digest)), "c"))
+        done(store, of("t", DeleteThread()))
+        copied = new("2", Known(first.refs[0]), parent="1")._replace(copied=True)
+        assert store.commit([of("t", copied, epoch=first.epoch)]) == [Stale()]
+        assert ids(store, Query("t")) == []
+
     # -- the other verbs -------------------------------------------------------------------------------------------
+
+    def test_threads(self, open_store: Callable[[], Store]) -> None:
+        """Every thread that has something is told, once, by every store over the data; none that never had anything."""
+        store = open_store()
+        assert store.threads() == []
+        done(store, of("b", new("1")), of("a ü", new("1", ns="x")), of("b", new("2")), of("c", writes("1")))
+        assert store.commit([of("stale", new("1"), epoch=1)]) == [Stale()]
+        get(store, "b")
+        ids(store, Query("nobody"))
+        assert sorted(store.threads()) == ["a ü", "b", "c"]
+        done(store, of("b", CopyThread("copy")), of("c", DeleteThread()), of("nobody", DeleteThread()))
+        for one in (store, open_store()) if self.shared else (store,):
+            threads = one.threads()
+            assert len(threads) == len(set(threads))
+            assert {"a ü", "b", "copy"} <= set(threads) <= {"a ü", "b", "copy", "c"}
+
+    def test_nothing_is_damaged(self, open_store: Callable[[], Store]) -> None:
+        """Of what was stored, deleted and copied nothing is damaged, nor of a thread that is not there."""
+        store = open_store()
+        assert store.check(None) == store.check("t") == []
+        large = "large " * 20_000
+        many = Many(None, (*fresh("a", "b"), *fresh("bunch", count=7)))
+        for name in ("t", "u", "gone"):
+            done(store, of(name, new("1", many, One(chunk(large).digest)), "a", "b", "bunch", large))
+            done(store, of(name, writes("1", One(chunk("w").digest)), "w"), of(name, new("2", many), "a", "b", "bunch"))
+        done(store, of("t", CopyThread("copy")), of("t", DeleteCheckpoints((("", "1"),))), of("gone", DeleteThread()))
+        store.secret("a", b"secret")
+        store.settle()
+        for one in (store, open_store()) if self.shared else (store,):
+            assert [one.check(name) for name in (None, "t", "u", "copy", "gone", "nobody")] == [[]] * 6
 
     def test_a_secret(self, open_store: Callable[[], Store]) -> None:
         """The first secret of a name stays, for every store over the data."""
@@ -430,6 +485,8 @@ class StoreContract(ListContract):
             lambda: store.commit([of("t", new("2"))]),
             lambda: store.read(Query("t")),
             lambda: store.runs(["run"]),
+            store.threads,
+            lambda: store.check(None),
             lambda: store.secret("a", b"b"),
         ]
         for verb in verbs:

@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 import langgraph_durable
+from langgraph_durable.core.records import CopyThread, DeleteCheckpoints, DeleteThread, One, Work
 from langgraph_durable.saver import DurableSaver
+from langgraph_durable.stores.files import FileStore
 from tests.conftest import checkpoint, saver_at, thread
+from tests.stores import chunk, done, new, of, writes
 
 PACKAGE = str(Path(langgraph_durable.__file__).parent)
 PATIENCE = 10.0
@@ -90,3 +93,36 @@ def test_nobody_waits_for_who_was_interrupted(call: Callable[[DurableSaver, str]
         else:
             raise AssertionError("the call never got through")
         assert nth > 10
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    ("work", "written"),
+    [
+        (new("1", One(chunk("c").digest)), "new"),
+        (new("2", One(chunk("c").digest)), "given"),
+        (writes("1", One(chunk("c").digest)), "given"),
+        (DeleteCheckpoints((("", "1"),)), "given"),
+        (DeleteThread(), "given"),
+        (CopyThread("new {}"), "new"),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else value,
+)
+def test_no_lock_is_kept_by_who_was_interrupted(work: Work, written: str, tmp_path: Path) -> None:
+    """Wherever Ctrl-C strikes a commit to files, others can write to that thread at once, without its help."""
+    store = FileStore(str(tmp_path / "checkpoints"), busy_timeout=30)
+    neighbour = FileStore(str(tmp_path / "checkpoints"), busy_timeout=0.05)
+    for nth in range(1, 2000):
+        if written == "given" or isinstance(work, CopyThread):
+            done(store, of(f"given {nth}", new("1"), "c"), of(f"given {nth}", new("kept")))
+        doing = CopyThread(work.target.format(nth)) if isinstance(work, CopyThread) else work
+        name = f"given {nth}" if isinstance(work, CopyThread) else f"{written} {nth}"
+        batch = of(name, doing, "c")
+        if not interrupted(nth, lambda batch=batch: store.commit([batch])):  # type: ignore[misc]  # bound now
+            break
+        done(neighbour, of(f"{written} {nth}", new("of the neighbour")))
+    else:
+        raise AssertionError("the commit never got through")
+    assert nth > 10
+    store.close()
+    neighbour.close()

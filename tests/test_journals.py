@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from langgraph_durable import (
+    BusyError,
     CorruptDataError,
     CorruptDataWarning,
     DurableError,
@@ -360,11 +362,21 @@ def test_a_clock_that_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
                 assert listed == [f"{number:03}" for number in range(first + 98 + place, -1, -2)]
 
 
+@pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.parametrize("how", ["deleted", "moved", "deleted beside a copy of it"])
-def test_a_lock_file_that_is_taken_away(how: str, tmp_path: Path) -> None:
-    """Whatever becomes of the file that two processes lock, they never write at the same time."""
+def test_a_lock_file_that_is_taken_away(how: str, first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever became of the file that was locked before, who begins to write keeps the other out."""
     path = tmp_path / "checkpoints"
-    with FileSaver(path) as one, FileSaver(path) as two:
+    inside, go_on = threading.Event(), threading.Event()
+    sync = disk._full_sync
+
+    def waits(fd: int) -> None:
+        if not inside.is_set():
+            inside.set()
+            assert go_on.wait(30)
+        sync(fd)
+
+    with FileSaver(path, busy_timeout=0.1) as one, FileSaver(path, busy_timeout=0.1) as two:
         saved = one.put(thread(), checkpoint("1"), {}, {})
         lock = journal(path).with_name("lock")
         if how == "moved":
@@ -373,11 +385,20 @@ def test_a_lock_file_that_is_taken_away(how: str, tmp_path: Path) -> None:
             if how == "deleted beside a copy of it":
                 os.link(lock, tmp_path / "backup")
             lock.unlink()
-        saved = two.put(saved, checkpoint("2"), {}, {})
-        saved = one.put(saved, checkpoint("3"), {}, {})
-        two.put(saved, checkpoint("4"), {}, {})
-        one_has = {one._engine.store._open.keys() and next(iter(one._engine.store._open))._lock._is}  # type: ignore[attr-defined]  # it is a FileStore
-        assert one_has == {(os.stat(lock).st_dev, os.stat(lock).st_ino)}
+        # One still has that file open, the other has never seen it: either may be the first to write now.
+        writer, other = (one, two) if first == 0 else (two, one)
+        monkeypatch.setattr(disk, "_full_sync", waits)
+        with ThreadPoolExecutor(1) as beside:
+            putting = beside.submit(writer.put, saved, checkpoint("2"), {}, {})
+            try:
+                assert inside.wait(30)
+                with pytest.raises(BusyError):
+                    other.put(saved, checkpoint("too early"), {}, {})
+            finally:
+                go_on.set()
+            saved = putting.result(30)
+        saved = other.put(saved, checkpoint("3"), {}, {})
+        writer.put(saved, checkpoint("4"), {}, {})
     with FileSaver(path) as saver:
         assert [found.checkpoint["id"] for found in saver.list(thread())] == ["4", "3", "2", "1"]
 
