@@ -8,15 +8,20 @@ from langgraph_durable.errors import (
     CorruptDataWarning,
     DurableError,
     InvalidRequestError,
+    LeaseLostError,
     NotADatabaseError,
+    NothingToResumeError,
     OpenError,
     ReadOnlyError,
+    RunCancelledError,
     SchemaVersionError,
     StoreError,
+    ThreadBusyError,
     ThreadDeletedError,
     UnserializableError,
 )
 from langgraph_durable.saver import AsyncSqliteSaver, FileSaver, SqliteSaver
+from langgraph_durable.threads import ThreadInfo
 from langgraph_durable.urls import open_saver
 
 __version__ = "0.1.0"
@@ -30,13 +35,18 @@ __all__ = [
     "DurableError",
     "FileSaver",
     "InvalidRequestError",
+    "LeaseLostError",
     "NotADatabaseError",
+    "NothingToResumeError",
     "OpenError",
     "ReadOnlyError",
+    "RunCancelledError",
     "SchemaVersionError",
     "SqliteSaver",
     "StoreError",
+    "ThreadBusyError",
     "ThreadDeletedError",
+    "ThreadInfo",
     "UnserializableError",
     "acopy",
     "copy",

@@ -17,9 +17,9 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP, BaseCheckpointSaver, CheckpointTuple
 
 from langgraph_durable.core.carrying import Carried, Header, carry, damage, headers, moves, parent, restore
-from langgraph_durable.core.flows import Flow, Session
 from langgraph_durable.core.plan import address, check_ids
 from langgraph_durable.core.records import Damage, Query
+from langgraph_durable.core.requests import Flow, Session
 from langgraph_durable.errors import InvalidRequestError, StoreError, ThreadDeletedError
 from langgraph_durable.progress import bar
 from langgraph_durable.saver import DurableSaver

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -17,20 +18,24 @@ import ormsgpack
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_durable.arrivals import Arrivals
-from langgraph_durable.core.flows import (
+from langgraph_durable.core.memory import Memory
+from langgraph_durable.core.records import Batch, Query, ThreadQuery
+from langgraph_durable.core.requests import (
     AwaitWrites,
     CommitWrites,
+    FindNode,
     FindRuns,
     FindThreads,
     Flow,
+    LookAfter,
     LookForDamage,
+    Pause,
     Question,
     Request,
     WritesArrived,
 )
-from langgraph_durable.core.memory import Memory
-from langgraph_durable.core.records import Batch, Query
 from langgraph_durable.errors import ClosedError, DurableError, OpenError
+from langgraph_durable.processes import alive
 from langgraph_durable.sources import Later, Source
 from langgraph_durable.stores.base import Outcome, Store
 from langgraph_durable.stores.lane import Lane
@@ -137,6 +142,8 @@ class Engine:
             return self.arrivals.arrived(request.where, request.task_paths)
         if isinstance(request, AwaitWrites):
             return self.arrivals.wait(request.where, request.ran)
+        if isinstance(request, Pause):
+            return time.sleep(request.seconds)
         return self._ask(request)
 
     async def _aperform(self, request: Request) -> Any:
@@ -149,6 +156,8 @@ class Engine:
             return self.arrivals.arrived(request.where, request.task_paths)
         if isinstance(request, AwaitWrites):
             return await self.arrivals.await_(request.where, request.ran)
+        if isinstance(request, Pause):
+            return await asyncio.sleep(request.seconds)
         return await asyncio.get_running_loop().run_in_executor(None, self._ask, request)
 
     def _ask(self, request: Question) -> Any:
@@ -159,6 +168,12 @@ class Engine:
             return store.runs(request.run_ids)
         if isinstance(request, FindThreads):
             return store.threads()
+        if isinstance(request, ThreadQuery):
+            return store.stood(request)
+        if isinstance(request, FindNode):
+            return store.node(request.thread_id, request.ns, request.node, request.occurrence)
+        if isinstance(request, LookAfter):
+            return {process: alive(process) for process in request.processes}
         if isinstance(request, LookForDamage):
             return store.check(request.thread_id)
         return store.settle()

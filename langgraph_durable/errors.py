@@ -11,7 +11,11 @@
     ├── UnserializableError        a value that the serializer cannot take (also a TypeError)
     ├── CorruptDataError           something stored is missing or cannot be decoded
     ├── ThreadDeletedError         a run went on writing to a thread that was deleted under it
+    ├── ThreadBusyError            another run has the thread
+    ├── LeaseLostError             a run went on after another had taken over its thread
+    ├── RunCancelledError          a run was asked to end from elsewhere, and did
     └── InvalidRequestError        a call that cannot mean anything (also a ValueError)
+        └── NothingToResumeError   a thread that has nothing left to do, or is not there
 
     CorruptDataWarning             something stored is damaged, and what is left was used instead (a UserWarning)
 
@@ -94,8 +98,33 @@ class ThreadDeletedError(DurableError):
     """A run went on writing to a thread that was deleted under it; the write was refused, the thread stays deleted."""
 
 
+class ThreadBusyError(DurableError):
+    """Another run has the thread: `owner` since `since` (seconds since 1970). Nothing was stored."""
+
+    def __init__(self, message: str, *, thread_id: str, owner: str, since: float) -> None:
+        super().__init__(message)
+        self.thread_id = thread_id
+        self.owner = owner
+        self.since = since
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuilt, (type(self), self.args[0], vars(self))
+
+
+class LeaseLostError(DurableError):
+    """A run went on after another had taken over its thread; its write was refused, and it has ended."""
+
+
+class RunCancelledError(DurableError):
+    """A run was asked to end from elsewhere; what it had done is stored, and the thread is `interrupted`."""
+
+
 class InvalidRequestError(DurableError, ValueError):
     """A call that cannot mean anything, such as a config without a `thread_id`."""
+
+
+class NothingToResumeError(InvalidRequestError):
+    """A thread that has nothing left to do, or is not there."""
 
 
 def _rebuilt(kind: type[DurableError], message: str, fields: dict[str, object]) -> DurableError:

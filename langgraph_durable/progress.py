@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+import warnings
 from typing import Any
 
 PATIENCE_SECONDS = 2.0
@@ -10,10 +12,21 @@ PATIENCE_SECONDS = 2.0
 
 def bar(what: str, total: int | None, unit: str, shown: bool | None) -> Any:
     """A bar of `tqdm`, to be used by `with` and `update()`; `shown` None: on a terminal, and in a notebook."""
-    from tqdm.auto import tqdm  # it looks for a notebook, which who shows no bar need not wait for
+    if "tqdm.auto" not in sys.modules:
+        _import_quietly()
+    from tqdm.auto import tqdm
 
     disabled = not (_is_watched() if shown is None else shown)
     return tqdm(desc=what, total=total, unit=f" {unit}", disable=disabled, delay=PATIENCE_SECONDS, leave=False)
+
+
+def _import_quietly() -> None:
+    """Import what looks for a notebook, when it is needed: without ipywidgets the bar is text, no reason to warn."""
+    from tqdm import TqdmWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmWarning)
+        importlib.import_module("tqdm.auto")
 
 
 def _is_watched() -> bool:

@@ -11,9 +11,10 @@ import asyncio
 import os
 import random
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 
 import aiosqlite
 from langchain_core.runnables import RunnableConfig
@@ -31,11 +32,20 @@ from typing_extensions import Self
 from langgraph_durable.core import flows
 from langgraph_durable.core.checking import check_store, check_thread, chosen, together
 from langgraph_durable.core.codec import Codec
-from langgraph_durable.core.flows import Flow, Session
+from langgraph_durable.core.listing import list_page, listing
+from langgraph_durable.core.plan import Address
 from langgraph_durable.core.records import Checked
+from langgraph_durable.core.requests import Fence, Flow, Here, Session
+from langgraph_durable.core.running import stop
+from langgraph_durable.core.standings import Thread, before_node, find_thread, find_threads
+from langgraph_durable.core.status import Status
+from langgraph_durable.core.steps import steps
 from langgraph_durable.engine import Engine
+from langgraph_durable.history import ThreadHistory
+from langgraph_durable.processes import here
 from langgraph_durable.progress import bar
 from langgraph_durable.sources import files_source, sqlite_source
+from langgraph_durable.threads import ThreadInfo, ThreadList, info_of, step_of
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import DeltaChannelHistory
@@ -55,6 +65,7 @@ class DurableSaver(BaseCheckpointSaver[str]):
     _native: bool
     _readable = False
     _coding: tuple[SerializerProtocol, Session] | None = None
+    _fence: Fence | None = None
 
     # -- LangGraph's protocol ------------------------------------------------------------------------------------
 
@@ -123,9 +134,9 @@ class DurableSaver(BaseCheckpointSaver[str]):
         `filter` compares keys of the metadata (`a.b` also means the way into nested metadata); `before` leaves out a
         checkpoint and what was put after it. Pages are read as they are asked for, nothing is held between them.
         """
-        query = flows.listing(config, filter, before, limit)
+        query = listing(config, filter, before, limit)
         while query is not None:
-            page = self._do(flows.list_page, query)
+            page = self._do(list_page, query)
             yield from page.tuples()
             query = page.following
 
@@ -138,9 +149,9 @@ class DurableSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """`list` for a coroutine."""
-        query = flows.listing(config, filter, before, limit)
+        query = listing(config, filter, before, limit)
         while query is not None:
-            page = await self._ado(flows.list_page, query)
+            page = await self._ado(list_page, query)
             for found in page.tuples(ahead=1):  # the event loop has its turn after each
                 yield found
             query = page.following
@@ -200,6 +211,79 @@ class DurableSaver(BaseCheckpointSaver[str]):
         return f"{counter + 1:032}.{random.random():016}"  # noqa: S311  it keeps branches apart, nothing secret
 
     # -- beyond the protocol -------------------------------------------------------------------------------------
+
+    def list_threads(
+        self,
+        *,
+        status: Status | Sequence[Status] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        order: Literal["updated", "created", "id"] = "updated",
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> ThreadList:
+        """How threads stand: all of them, or those of a status, or whose newest metadata have these values.
+
+        The one that was updated, or created, last comes first. No state is read for it, but of threads that a saver
+        of another package stored. `cursor` is that of the page before.
+        """
+        return _listed(self._do(find_threads, **_wanted(status, metadata, order, limit, cursor)))
+
+    async def alist_threads(
+        self,
+        *,
+        status: Status | Sequence[Status] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        order: Literal["updated", "created", "id"] = "updated",
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> ThreadList:
+        """`list_threads` for a coroutine."""
+        return _listed(await self._ado(find_threads, **_wanted(status, metadata, order, limit, cursor)))
+
+    def get_thread(self, thread_id: str) -> ThreadInfo | None:
+        """How a thread stands; None where there is none."""
+        thread = self._do(find_thread, str(thread_id))
+        return None if thread is None else info_of(thread)
+
+    async def aget_thread(self, thread_id: str) -> ThreadInfo | None:
+        """`get_thread` for a coroutine."""
+        thread = await self._ado(find_thread, str(thread_id))
+        return None if thread is None else info_of(thread)
+
+    def checkpoint_before(self, thread_id: str, node: str, occurrence: int = -1) -> RunnableConfig:
+        """The config of the checkpoint before which `node` was next, for `graph.invoke(None, config)`.
+
+        0 is the first `occurrence`, -1 the last. InvalidRequestError when there were not as many.
+        """
+        found = self._do(before_node, str(thread_id), node, occurrence)
+        return Address(str(thread_id), "", None).config(found)
+
+    async def acheckpoint_before(self, thread_id: str, node: str, occurrence: int = -1) -> RunnableConfig:
+        """`checkpoint_before` for a coroutine."""
+        found = await self._ado(before_node, str(thread_id), node, occurrence)
+        return Address(str(thread_id), "", None).config(found)
+
+    def history(self, thread_id: str) -> ThreadHistory:
+        """What a thread went through, step by step; empty where there is none. No state is read.
+
+        Subgraphs have steps of their own, which are not among these.
+        """
+        return ThreadHistory(str(thread_id), map(step_of, self._do(steps, str(thread_id))))
+
+    async def ahistory(self, thread_id: str) -> ThreadHistory:
+        """`history` for a coroutine."""
+        return ThreadHistory(str(thread_id), map(step_of, await self._ado(steps, str(thread_id))))
+
+    def request_cancel(self, thread_id: str) -> bool:
+        """Ask the run of a thread to end at its next write, which is stored; whether there is one to ask.
+
+        It is a run of `durable(graph)` that can be asked: it raises RunCancelledError, if anything was left to do.
+        """
+        return self._do(stop, str(thread_id))
+
+    async def arequest_cancel(self, thread_id: str) -> bool:
+        """`request_cancel` for a coroutine."""
+        return await self._ado(stop, str(thread_id))
 
     def check(self, thread_ids: Sequence[str] | None = None, *, progress: bool | None = None) -> Checked:
         """What is damaged of these threads, or of all and what is around them, after every byte has been read.
@@ -272,11 +356,23 @@ class DurableSaver(BaseCheckpointSaver[str]):
     def _session(self) -> Session:
         # LangGraph makes shallow copies of a saver and gives them another serializer (`with_allowlist`).
         coding = self._coding
-        if coding is None or coding[0] is not self.serde:
+        if coding is None or coding[0] is not self.serde or coding[1].here.by != here():
             key = self._engine.digest_key(self.serde) if isinstance(self.serde, EncryptedSerializer) else b""
             codec = Codec(self.serde, native=self._native, key=key, readable=self._readable)
-            coding = self._coding = (self.serde, Session(codec, self._engine.memory))
+            session = Session(codec, self._engine.memory, Here(here(), time.time), self._fence)
+            coding = self._coding = (self.serde, session)
         return coding[1]
+
+
+def _wanted(
+    status: str | Sequence[str] | None, metadata: Mapping[str, Any] | None, order: str, limit: int | None, cursor: Any
+) -> dict[str, Any]:
+    wanted = None if status is None else (status,) if isinstance(status, str) else tuple(status)
+    return {"wanted": wanted, "metadata": metadata, "order": order, "limit": limit, "after": cursor}
+
+
+def _listed(found: tuple[list[Thread], str | None]) -> ThreadList:
+    return ThreadList(map(info_of, found[0]), found[1])
 
 
 class SqliteSaver(DurableSaver):

@@ -24,6 +24,9 @@ from langgraph_durable.saver import DurableSaver
 
 T = TypeVar("T")
 
+KEPT = ("file", "folder")
+"""What holds the runs of durable graphs."""
+
 
 class Face:
     """A saver through one of its two forms. `loop` is None in the blocking form."""
@@ -144,6 +147,12 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture(params=["file", "folder"])
 def shared(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where several processes keep what they store."""
+    return str(tmp_path / ("checkpoints" if request.param == "folder" else "agent.db"))
+
+
+@pytest.fixture(params=KEPT)
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where the runs of several processes keep what they store."""
     return str(tmp_path / ("checkpoints" if request.param == "folder" else "agent.db"))
 
 

@@ -33,10 +33,11 @@ from langgraph_durable.core.records import (
 from langgraph_durable.errors import ClosedError, DurableError, InvalidRequestError, ThreadDeletedError
 from langgraph_durable.stores.base import Outcome, Store
 from tests.store_contract_lists import ListContract
+from tests.store_contract_standings import StandingContract
 from tests.stores import HEAD, chunk, done, fresh, get, ids, new, of, pages, value, writes, written
 
 
-class StoreContract(ListContract):
+class StoreContract(ListContract, StandingContract):
     """Inherit it, and implement `make` and `digests`."""
 
     # -- a batch ---------------------------------------------------------------------------------------------------

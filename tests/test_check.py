@@ -244,7 +244,7 @@ def test_a_flipped_bit_in_a_journal(tmp_path: Path) -> None:
     (journal,) = whole.glob("threads/*/journal.jsonl")
     data = journal.read_bytes()
     lines = data.splitlines(keepends=True)
-    assert {json.loads(line)["type"] for line in lines} == {"thread", "deleted", "checkpoint", "writes"}
+    assert {json.loads(line)["type"] for line in lines} == {*("thread", "deleted", "checkpoint", "writes", "standing")}
     starts = [sum(map(len, lines[:number])) for number in range(len(lines))]
     places = {place for start in starts for place in (start, start + 10, start + 30, start + 40)}
     for place in sorted(places | set(range(0, len(data), 211))):

@@ -558,3 +558,22 @@ def test_forked(lane: Strings, store: Store, threads: ThreadPoolExecutor) -> Non
     store.gate.set()
     assert first.result(PATIENCE) == "outcome of first"
     assert waiting.result(PATIENCE) == "outcome of waiting"
+
+
+def test_ctrl_c_while_the_worker_is_started(lane: Strings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was queued when a signal raised in the start of the worker is stored by that worker, at once."""
+    monkeypatch.setattr(module, "IDLE_SECONDS", 10 * PATIENCE)
+    start = threading.Thread.start
+
+    def interrupted(self: threading.Thread) -> None:
+        start(self)
+        if self.name == "langgraph-durable":
+            raise KeyboardInterrupt
+
+    async def main() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            await lane.acommit("queued")
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    asyncio.run(main())
+    until(lambda: store.stored == ["queued"])

@@ -9,10 +9,11 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP, CheckpointTuple
 
 from langgraph_durable.core.checking import check_store
-from langgraph_durable.core.flows import Flow, LookForDamage, Session, put_at, write_at
+from langgraph_durable.core.flows import put_at, write_at
 from langgraph_durable.core.plan import Address, address
 from langgraph_durable.core.reading import Reading
 from langgraph_durable.core.records import Damage, Page, Query
+from langgraph_durable.core.requests import Flow, LookForDamage, Session
 
 
 class Header(NamedTuple):

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from langgraph_durable.core.codec import Codec
-from langgraph_durable.core.flows import FindThreads, Flow, LookForDamage, Session
 from langgraph_durable.core.plan import check_ids, check_text
 from langgraph_durable.core.reading import Reading
 from langgraph_durable.core.records import Checked, Damage, Elements, Found, Inline, Page, Query, Ref
+from langgraph_durable.core.requests import FindThreads, Flow, LookForDamage, Session
 from langgraph_durable.errors import (
     BusyError,
     ClosedError,

@@ -6,9 +6,8 @@ loops, one that blocks and one that awaits, drive the same generator, so that `p
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -19,9 +18,8 @@ from langgraph.checkpoint.base import (
     PendingWrite,
 )
 
-from langgraph_durable.core.codec import Codec
-from langgraph_durable.core.collector import MANY, uncollected
-from langgraph_durable.core.memory import Memory
+from langgraph_durable.core.leases import busy, forked, held_by, lost
+from langgraph_durable.core.marks import due, happened, mark, sealed_failure, without_failed_output
 from langgraph_durable.core.plan import (
     Address,
     address,
@@ -31,7 +29,6 @@ from langgraph_durable.core.plan import (
     loaded,
     plan_put,
     plan_writes,
-    where,
 )
 from langgraph_durable.core.reading import Reading
 from langgraph_durable.core.records import (
@@ -39,80 +36,38 @@ from langgraph_durable.core.records import (
     CopyThread,
     DeleteCheckpoints,
     DeleteThread,
+    EndLease,
+    Event,
+    Fenced,
     Found,
+    Lease,
     Page,
     Query,
     Ref,
     Stale,
     Stored,
 )
-from langgraph_durable.core.superstep import Ran, ran
-from langgraph_durable.errors import CorruptDataError, InvalidRequestError, StoreError
+from langgraph_durable.core.requests import (
+    AwaitWrites,
+    CommitWrites,
+    FindRuns,
+    Flow,
+    LookAfter,
+    Session,
+    Settle,
+    WritesArrived,
+)
+from langgraph_durable.core.superstep import ran
+from langgraph_durable.errors import (
+    InvalidRequestError,
+    RunCancelledError,
+    StoreError,
+)
 
 T = TypeVar("T")
 
 ATTEMPTS = 8
 """How often a call is planned anew when another process keeps taking away what the plan rests on."""
-
-
-AHEAD = 16
-"""Checkpoints of a listing that are decoded at once, at most."""
-
-
-class AwaitWrites(NamedTuple):
-    """Wait, for a bounded time, until the writes of what `ran` at this checkpoint are stored. Answer: None."""
-
-    where: Address
-    ran: Ran
-
-
-class WritesArrived(NamedTuple):
-    """Say that the writes of these tasks are stored, or are about to be, or never will be. Answer: None."""
-
-    where: Address
-    task_paths: tuple[str, ...]
-
-
-class CommitWrites(NamedTuple):
-    """Store the writes of a finished task, saying so as soon as no later batch can be stored before them.
-
-    They are in no hurry: the checkpoint that ends the superstep may take them along. Answer: as for the batch.
-    """
-
-    batch: Batch
-    arrived: WritesArrived
-
-
-class FindRuns(NamedTuple):
-    """Find the checkpoints of runs. Answer: (thread, namespace, id) of each."""
-
-    run_ids: tuple[str, ...]
-
-
-class Settle(NamedTuple):
-    """Give back the room of what was deleted. Answer: None."""
-
-
-class FindThreads(NamedTuple):
-    """Find all threads. Answer: their ids."""
-
-
-class LookForDamage(NamedTuple):
-    """Read all that is stored of a thread, or (None) what is of no thread. Answer: what is damaged, as a list."""
-
-    thread_id: str | None
-
-
-Question: TypeAlias = Query | FindRuns | FindThreads | LookForDamage | Settle
-Request: TypeAlias = Question | Batch | CommitWrites | AwaitWrites | WritesArrived
-Flow: TypeAlias = Generator[Request, Any, T]
-
-
-class Session(NamedTuple):
-    """How values are coded, and what is known to be stored."""
-
-    codec: Codec
-    memory: Memory
 
 
 def put(
@@ -121,11 +76,24 @@ def put(
     """Store a checkpoint; the config that leads to it."""
     memory = session.memory
     at = address(config)
+    if session.fence is not None:
+        if session.fence.lost is not None:
+            raise session.fence.lost
+        if session.fence.metadata:
+            metadata = cast(CheckpointMetadata, {**metadata, **session.fence.metadata})
     if at.checkpoint_id is not None:
         finished = ran(memory.before(at.thread_id, at.ns, at.checkpoint_id), checkpoint, metadata)
         if finished.tasks or finished.sends:
             yield AwaitWrites(at, finished)
-    return (yield from put_at(session, at, config, checkpoint, metadata))
+    stored = yield from put_at(session, at, config, checkpoint, metadata)
+    if session.fence is not None and session.fence.stopped and (at.ns or due(checkpoint)):
+        # After it was stored, and unless it is the last: who asked the run to end did not ask for the loss of what it
+        # has done.
+        raise RunCancelledError(
+            f"the run of thread {at.thread_id!r} was asked to end (request_cancel); what it did so far is stored, and "
+            "resume goes on from there"
+        )
+    return stored
 
 
 def put_at(
@@ -139,6 +107,14 @@ def put_at(
 ) -> Flow[RunnableConfig]:
     """`put` without waiting for anything; `at` is what `config` says. `copied` is as in `PutCheckpoint`."""
     memory = session.memory
+    made = mark(
+        checkpoint,
+        metadata,
+        time=session.here.clock(),
+        by=session.here.by,
+        copied=copied,
+        leased=session.fence is not None,
+    )
     for _ in range(ATTEMPTS):
         space = memory.space(at.thread_id, at.ns)
         if space is None and at.checkpoint_id is not None:
@@ -150,7 +126,7 @@ def put_at(
         epoch, chunks = memory.chunks(at.thread_id)
         if space is not None and space.epoch != epoch:
             epoch, chunks = space.epoch, {}
-        plan = plan_put(session.codec, space, epoch, chunks, at, config, checkpoint, metadata, copied=copied)
+        plan = plan_put(session.codec, space, epoch, chunks, at, config, checkpoint, metadata, made=made, copied=copied)
         stored = yield from commit(session, plan.batch)
         if stored is not None:
             memory.keep(at.thread_id, at.ns, plan.space(stored))
@@ -186,7 +162,8 @@ def write_at(
 ) -> Flow[None]:
     """`put_writes` at what `config` says; `arrived`, if anybody may wait for the writes, is said when it is so."""
     epoch, chunks = session.memory.chunks(at.thread_id)
-    batch = plan_writes(session.codec, epoch, chunks, at, writes, task_id, task_path)
+    event = _event(session, at, writes, task_path)
+    batch = plan_writes(session.codec, epoch, chunks, at, writes, task_id, task_path, event)
     stored = yield from commit(session, batch, arrived)
     assert stored is not None  # writes are never stale
 
@@ -205,6 +182,10 @@ def get_tuple(session: Session, config: RunnableConfig) -> Flow[CheckpointTuple 
     if not page.found:
         return None
     found = page.found[0]
+    if session.fence is not None:
+        # LangGraph takes a task for finished that has written anything but its error: what should have come after a
+        # router that raised would be skipped.
+        found = found._replace(writes=tuple(map(without_failed_output, found.writes)))
     known = lists if space is not None and found.epoch == space.epoch else {}
     reading = Reading(session.codec, page, known)
     read = reading.checkpoint_tuple(found)
@@ -222,62 +203,6 @@ def get_tuple(session: Session, config: RunnableConfig) -> Flow[CheckpointTuple 
         if paths:
             yield WritesArrived(Address(at.thread_id, at.ns, found.id), paths)
     return read
-
-
-class Listed(NamedTuple):
-    """One page of a listing, decoded as it is walked through, and the query for the next (None at the end)."""
-
-    reading: Reading
-    found: tuple[Found, ...]
-    following: Query | None
-
-    def tuples(self, ahead: int = AHEAD) -> Iterator[CheckpointTuple]:
-        """The checkpoints, up to `ahead` of them decoded at once."""
-        # Who goes on asking gets more decoded at once: with a pause of the garbage collector after each of many long
-        # states it would walk those before it again and again. Who wants one does not pay for others.
-        start, size = 0, 1
-        while start < len(self.found):
-            made: deque[CheckpointTuple] = deque()
-            with uncollected(MANY):
-                for found in self.found[start : start + size]:
-                    try:
-                        made.append(self.reading.checkpoint_tuple(found))
-                    except CorruptDataError:
-                        if not made:
-                            raise
-                        break
-            start, size = start + len(made), min(2 * size, ahead)
-            while made:
-                yield made.popleft()
-
-
-def listing(
-    config: RunnableConfig | None,
-    filter: Mapping[str, Any] | None,
-    before: RunnableConfig | None,
-    limit: int | None,
-) -> Query | None:
-    """The query that a call of `list` means; None when it can find nothing."""
-    if limit is not None and limit < 0:
-        raise InvalidRequestError(f"limit must not be negative, and it is {limit}; None means no limit")
-    if limit == 0:
-        return None
-    thread_id = ns = checkpoint_id = None
-    if config is not None:
-        at = address(config)
-        thread_id, checkpoint_id = at.thread_id, at.checkpoint_id
-        ns = (config.get("configurable") or {}).get("checkpoint_ns")
-    cut = ((before or {}).get("configurable") or {}).get("checkpoint_id")
-    return Query(thread_id, ns, checkpoint_id, before=cut or None, where=where(filter), limit=limit)
-
-
-def list_page(session: Session, query: Query) -> Flow[Listed]:
-    """The next checkpoints of a listing."""
-    page: Page = yield query
-    left = None if query.limit is None else query.limit - len(page.found)
-    more = page.cursor is not None and left != 0
-    following = query._replace(after=page.cursor, limit=left) if more else None
-    return Listed(Reading(session.codec, page, several=True), page.found, following)
 
 
 def delete_thread(session: Session, thread_id: str) -> Flow[None]:
@@ -364,17 +289,45 @@ def delta_history(session: Session, config: RunnableConfig, channels: Sequence[s
 
 
 def commit(session: Session, batch: Batch, arrived: WritesArrived | None = None) -> Flow[Stored | None]:
-    """The outcome of a batch; None when what it rests on is gone, and has been forgotten."""
-    try:
-        outcome: Stored | Stale = yield (CommitWrites(batch, arrived) if arrived is not None else batch)
-    except BaseException:
+    """The outcome of a batch; None when what it rests on is gone, and has been forgotten.
+
+    LeaseLostError: the session writes under a lease, and it is another's now. ThreadBusyError: somebody has one.
+    """
+    fence = session.fence
+    if fence is not None:
+        if fence.by != session.here.by:
+            raise forked(batch.thread_id)
+        batch = batch._replace(token=fence.token)
+    while True:
+        try:
+            outcome: Stored | Stale | Fenced = yield (CommitWrites(batch, arrived) if arrived is not None else batch)
+        except BaseException:
+            session.memory.forget(batch.thread_id)
+            raise
+        if not isinstance(outcome, Fenced):
+            break
         session.memory.forget(batch.thread_id)
-        raise
+        if fence is not None:
+            fence.lost = lost(batch.thread_id, outcome.lease)
+            raise fence.lost
+        if outcome.lease is not None:
+            yield from free(session, batch.thread_id, outcome.lease)
     if isinstance(outcome, Stored):
         session.memory.learn(batch.thread_id, outcome.epoch, outcome.chunks)
+        if outcome.stop and fence is not None:
+            fence.stopped = True
         return outcome
     session.memory.forget(batch.thread_id)
     return None
+
+
+def free(session: Session, thread_id: str, lease: Lease) -> Flow[None]:
+    """End a lease whose owner is gone, or that has expired; else ThreadBusyError."""
+    holder = held_by(lease)
+    alive: Mapping[str, bool | None] = yield LookAfter((holder.by,))
+    if alive[holder.by] is not False and session.here.clock() < holder.expires:
+        raise busy(thread_id, holder)
+    yield Batch(thread_id, None, (), EndLease(lease.token, None))
 
 
 def _delete(session: Session, batch: Batch) -> Flow[None]:
@@ -400,6 +353,21 @@ def _superfluous(session: Session, thread_id: str) -> Flow[list[tuple[str, str]]
             stored[found.ns, found.id] = frozenset(Reading(session.codec, whole).names(full))
         query = query._replace(after=page.cursor) if page.cursor is not None else None
     return keep_latest(headers, stored)
+
+
+def _event(session: Session, at: Address, writes: Sequence[tuple[str, Any]], task_path: str) -> Event | None:
+    """What these writes say of how the thread stands."""
+    if not any(channel in WRITES_IDX_MAP for channel, _ in writes):
+        return None
+    before = session.memory.before(at.thread_id, at.ns, at.checkpoint_id or "")
+    said = happened(writes, task_path, before)
+    if said is None:
+        return None
+    if session.fence is not None and said.move in ("raised", "router"):
+        where = at.ns, at.checkpoint_id or ""
+        session.fence.raised[where] = (*session.fence.raised.get(where, ()), task_path)
+    error = sealed_failure(session.codec, said.error) if said.error is not None else None
+    return Event(session.here.clock(), said.move, (said.node,) if said.node else (), error, session.here.by)
 
 
 def _contended(thread_id: str) -> StoreError:

@@ -26,11 +26,13 @@ from langgraph_durable.core.memory import Space
 from langgraph_durable.core.records import (
     Batch,
     Chunk,
+    Event,
     Found,
     Fresh,
     Inline,
     Known,
     Many,
+    Mark,
     One,
     Part,
     PutCheckpoint,
@@ -38,6 +40,7 @@ from langgraph_durable.core.records import (
     Ref,
     Span,
     Stored,
+    Tag,
 )
 from langgraph_durable.core.superstep import Before, before
 from langgraph_durable.errors import InvalidRequestError, UnserializableError
@@ -124,12 +127,13 @@ def plan_put(
     checkpoint: Checkpoint,
     metadata: CheckpointMetadata,
     *,
+    made: Mark | None = None,
     copied: bool = False,
 ) -> PutPlan:
     """The batch that stores a checkpoint at `where`, given what is known of its namespace (None: nothing).
 
-    `stored` has the refs of chunks that are known to be stored; it and `space` speak for `epoch`. `copied` is as in
-    `PutCheckpoint`.
+    `stored` has the refs of chunks that are known to be stored; it and `space` speak for `epoch`. `made` and
+    `copied` are as in `PutCheckpoint` (`made` its mark).
     """
     check_text("the checkpoint", checkpoint["id"])
     merged = get_checkpoint_metadata(config, metadata)
@@ -177,6 +181,7 @@ def plan_put(
         head,
         tuple(parts),
         copied,
+        made,
     )
     batch = Batch(where.thread_id, epoch, tuple(chunks), work)
     return PutPlan(batch, before(checkpoint, merged), tuple(names), lists, singles)
@@ -190,8 +195,9 @@ def plan_writes(
     writes: Sequence[tuple[str, Any]],
     task_id: str,
     task_path: str,
+    event: Event | None = None,
 ) -> Batch:
-    """The batch that stores the writes of one task; `stored` is as for `plan_put`.
+    """The batch that stores the writes of one task; `stored` is as for `plan_put`, `event` what they tell.
 
     It is never stale: a checkpoint may be waiting for it, and must not overtake a second attempt.
     """
@@ -209,7 +215,7 @@ def plan_writes(
         else:
             coded.append((place, channel, codec.stream(value, channel)))
     replaces = all(channel in WRITES_IDX_MAP for channel, _ in writes)
-    work = PutWrites(where.ns, where.checkpoint_id, task_id, task_path, replaces, ())
+    work = PutWrites(where.ns, where.checkpoint_id, task_id, task_path, replaces, (), event)
     # Of what was packed, and not of the values again: somebody may have changed those by then.
     whole = None if epoch is None else partial(_writes, codec, where.thread_id, work, coded, None, {})
     return _writes(codec, where.thread_id, work, coded, epoch, stored, whole)
@@ -235,23 +241,29 @@ def _writes(
         else:
             part = _one(codec, streams, codec.digest(streams), stored, chunks)
         entries.append((index, channel, part))
-    return Batch(thread_id, epoch, tuple(chunks), PutWrites(*work[:-1], tuple(entries)), whole)
+    return Batch(thread_id, epoch, tuple(chunks), work._replace(entries=tuple(entries)), whole)
 
 
-def where(filter: Mapping[str, Any] | None) -> Callable[[str], bool] | None:
+def where(filter: Mapping[str, Any] | None) -> Callable[..., bool] | None:
     """A test for the metadata of a checkpoint, as JSON: each key has to be there with an equal value.
 
     A key with dots means the key of that name or, where there is none, the way into nested metadata. None matches
-    None and a key that is not there. Booleans equal 0 and 1, as in Python and in SQLite.
+    None and a key that is not there. Booleans equal 0 and 1, as in Python and in SQLite. Where the metadata have no
+    "status" of their own it means the tag, or what is `current` of it, by (thread, namespace, checkpoint).
     """
     if not filter:
         return None
     wanted = list(filter.items())
 
-    def matches(metadata: str) -> bool:
+    def matches(
+        metadata: str, tag: Tag | None = None, *, current: Mapping[tuple[str, str, str], str] | None = None
+    ) -> bool:
         found = loaded(metadata)
-        # What cannot be read is let through, to whoever reads it and is told so.
-        return found is None or all(_at(found, key) == value for key, value in wanted)
+        if found is None:
+            return True  # what cannot be read is let through, to whoever reads it and is told so
+        if tag is not None and "status" not in found:
+            found["status"] = (current or {}).get(tag[:3], tag.status)
+        return all(_at(found, key) == value for key, value in wanted)
 
     return matches
 

@@ -21,7 +21,7 @@ from langgraph_durable.core.messages import CLASSES, are_current
 from langgraph_durable.core.mirror import NOTHING, copies, extended
 from langgraph_durable.core.plan import Address
 from langgraph_durable.core.records import Elements, Found, FoundWrites, Inline, Page, Ref
-from langgraph_durable.core.superstep import before
+from langgraph_durable.core.superstep import TASKS, before
 from langgraph_durable.errors import CorruptDataError, DurableError
 
 T = TypeVar("T")
@@ -110,6 +110,19 @@ class Reading:
     def written(self, found: Found) -> list[tuple[str, str, str]]:
         """(task, task path, channel) of every pending write; what was written is not looked at."""
         return [(task_id, path, channel) for (task_id, _), (path, channel, _) in self._entries(found).items()]
+
+    def sent(self, found: Found) -> tuple[str, ...]:
+        """The nodes of the `Send` packets that were written, in the order in which they wait; () where unreadable."""
+        try:
+            packets = [
+                (path, task_id, index, value())
+                for (task_id, index), (path, channel, value) in self._entries(found).items()
+                if channel == TASKS
+            ]
+        except CorruptDataError:
+            return ()
+        packets.sort(key=lambda packet: packet[:3])
+        return tuple(str(getattr(packet[3], "node", "")) for packet in packets)
 
     def _entries(self, found: Found) -> dict[tuple[str, int], tuple[str, str, Callable[[], Any]]]:
         """Which write stands at each (task, index): the first that was stored there, or the last that replaces."""

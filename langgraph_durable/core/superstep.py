@@ -28,12 +28,12 @@ NOTHING = Ran(frozenset(), 0)
 
 
 class Before(NamedTuple):
-    """What a checkpoint says about the superstep that follows it."""
+    """What a checkpoint says about the superstep that follows it; `sent` are the nodes of waiting `Send` packets."""
 
     checkpoint_id: str
     step: int | None
     seen: Mapping[str, Mapping[str, Any]]
-    sends: int
+    sent: tuple[str, ...]
 
 
 def before(checkpoint: Mapping[str, Any], metadata: Mapping[str, Any]) -> Before:
@@ -43,7 +43,7 @@ def before(checkpoint: Mapping[str, Any], metadata: Mapping[str, Any]) -> Before
         checkpoint["id"],
         metadata.get("step"),
         {name: dict(seen) for name, seen in (checkpoint.get("versions_seen") or {}).items()},
-        len(waiting) if isinstance(waiting, (list, tuple)) else 0,
+        tuple([getattr(packet, "node", "") for packet in waiting]) if isinstance(waiting, (list, tuple)) else (),
     )
 
 
@@ -62,7 +62,7 @@ def ran(parent: Before | None, checkpoint: Mapping[str, Any], metadata: Mapping[
         for name, seen in checkpoint["versions_seen"].items()
         if seen and seen != parent.seen.get(name) and (name == START or not name.startswith("__"))
     )
-    return Ran(tasks, parent.sends)
+    return Ran(tasks, len(parent.sent))
 
 
 def is_send(task_path: str) -> bool:

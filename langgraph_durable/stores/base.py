@@ -10,6 +10,9 @@ What every engine promises, and what the contract tests check of each:
   passed is `Stale`, unless it can be made `whole`.
 - `read` sees one moment: no part of what `commit` does meanwhile. It takes no lock that a writer needs.
 - A thread that was deleted stays deleted: what names a deleted checkpoint as its own or as its parent is refused.
+- A checkpoint or writes are `Fenced` unless they carry the token of the thread's lease, or none where there is none. It
+  is compared in the transaction that stores them. A token is given once, and every later one is greater.
+- How a namespace stands is kept with what is stored in it, in the same transaction, and is found without reading that.
 """
 
 from __future__ import annotations
@@ -17,10 +20,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
-from langgraph_durable.core.records import Batch, Damage, Page, Query, Stale, Stored
+from langgraph_durable.core.records import (
+    Batch,
+    Damage,
+    Fenced,
+    Leased,
+    Page,
+    Query,
+    Stale,
+    Stood,
+    Stored,
+    ThreadQuery,
+)
 from langgraph_durable.errors import DurableError
 
-Outcome: TypeAlias = Stored | Stale | DurableError
+Outcome: TypeAlias = Stored | Stale | Fenced | Leased | DurableError
 """What became of one batch; an error means that the batch itself was refused, and nothing of it stored."""
 
 
@@ -35,6 +49,15 @@ class Store(Protocol):
 
     def runs(self, run_ids: Sequence[str]) -> list[tuple[str, str, str]]:
         """(thread, namespace, checkpoint id) of every checkpoint that those runs made."""
+
+    def stood(self, query: ThreadQuery) -> list[Stood]:
+        """How threads stand, in the order asked for; those of whom that is not written down come last.
+
+        One with a lease that has no checkpoints yet comes first.
+        """
+
+    def node(self, thread_id: str, ns: str, node: str, occurrence: int) -> str | None:
+        """The id of the checkpoint before which a node was next for the `occurrence`-th time, -1 being the last."""
 
     def threads(self) -> list[str]:
         """The ids of all threads; of some nothing may be left but what keeps them deleted."""

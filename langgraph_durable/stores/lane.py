@@ -170,6 +170,8 @@ class Lane(Generic[In, Out]):
             self._queue.popleft()
 
     def _call_worker(self) -> None:
+        # First: a signal may raise in here, and does so most often while a thread is being started.
+        self._wake.release()
         with self._worker_lock:
             if self._worker is None:
                 # A weak reference: a lane that nobody uses any more must not be kept by its own idle thread.
@@ -177,7 +179,6 @@ class Lane(Generic[In, Out]):
                     target=_work, args=(weakref.ref(self), self._wake), name="langgraph-durable", daemon=True
                 )
                 self._worker.start()
-        self._wake.release()
 
     def _retire(self) -> bool:
         """Whether the worker may end: it says so under the lock that `_call_worker` starts a new one under."""

@@ -3,6 +3,7 @@
     README.md               what the lines mean, for people
     format.json             the version of the format
     threads/<name>/         see `thread`
+    standings.json          how threads stood when they were listed last, see `listing`
     secrets/<name>          what has to be the same for all who use the folder
 
 A record is in the journal of its thread, and on the disk, before it is acknowledged. Writers of one thread take turns
@@ -12,12 +13,10 @@ by a lock of the file system; writers of different threads do not meet.
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 import time
-from base64 import b64decode, b64encode
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
@@ -28,27 +27,38 @@ from langgraph_durable.core.records import (
     Damage,
     DeleteCheckpoints,
     DeleteThread,
+    EndLease,
+    KeepLease,
+    LeaseWork,
     Page,
     PutCheckpoint,
     PutWrites,
     Query,
+    Stood,
+    StopLease,
     Stored,
+    TakeLease,
+    ThreadQuery,
 )
 from langgraph_durable.errors import (
     ClosedError,
     DurableError,
-    InvalidRequestError,
     OpenError,
     ReadOnlyError,
     StoreError,
 )
 from langgraph_durable.stores.base import Outcome
 from langgraph_durable.stores.files import disk
-from langgraph_durable.stores.files.contents import Contents, Plan, buried
+from langgraph_durable.stores.files.contents import buried
 from langgraph_durable.stores.files.folder import THREADS, opened
-from langgraph_durable.stores.files.journal import Head, Outside, Put, Wrote
-from langgraph_durable.stores.files.names import folder_name
+from langgraph_durable.stores.files.journal import Ended, Head
+from langgraph_durable.stores.files.kept import Kept
+from langgraph_durable.stores.files.leases import change, nobody
+from langgraph_durable.stores.files.listing import Listing
+from langgraph_durable.stores.files.marks import kept_event
+from langgraph_durable.stores.files.plan import Plan
 from langgraph_durable.stores.files.read import read
+from langgraph_durable.stores.files.rewriting import delete, fill, new_epoch, steady, today
 from langgraph_durable.stores.files.thread import ThreadFolder
 from langgraph_durable.stores.files.threads import Threads, translated
 
@@ -68,6 +78,7 @@ class FileStore:
         self._path = os.path.abspath(path)
         self._name = path
         self._threads = Threads(os.path.join(self._path, THREADS))
+        self._kept = Kept(os.path.join(self._path, "secrets"))
         self._busy_timeout = busy_timeout
         self._closed = False
         self._order = 0
@@ -75,6 +86,7 @@ class FileStore:
         self._open: OrderedDict[ThreadFolder, None] = OrderedDict()
         with translated(path, OpenError):
             self._read_only = not opened(self._path, path, shareable)
+        self._listing = Listing(self._threads, self._path, self._read_only)
 
     def commit(self, batches: Sequence[Batch]) -> list[Outcome]:
         """Store the batches, those of one thread in one write; a refused one does not take its neighbours with it."""
@@ -120,6 +132,22 @@ class FileStore:
                 if put.run_id in wanted
             ]
 
+    def stood(self, query: ThreadQuery) -> list[Stood]:
+        """How threads stand, each as of one moment."""
+        self._check_open()
+        with translated(self._name):
+            return self._listing.stood(query)
+
+    def node(self, thread_id: str, ns: str, node: str, occurrence: int) -> str | None:
+        """The id of the checkpoint before which a node was next."""
+        self._check_open()
+        with translated(self._name):
+            folder = self._threads.folder(thread_id)
+            with folder.reading() as contents:
+                found = contents.before(ns, node)
+            folder.report()
+        return found[occurrence] if -len(found) <= occurrence < len(found) else None
+
     def threads(self) -> list[str]:
         """The ids of all threads whose journals say which they are."""
         self._check_open()
@@ -132,31 +160,18 @@ class FileStore:
         with translated(self._name):
             if thread_id is not None:
                 return [Damage(thread_id, trouble) for trouble in self._threads.folder(thread_id).troubles()]
-            return [Damage(None, trouble) for trouble in (*self._threads.troubles(), *self._bad_secrets())]
-
-    def _bad_secrets(self) -> Iterator[str]:
-        folder = os.path.join(self._path, "secrets")
-        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
-            if name.startswith("."):
-                continue
-            try:
-                _decoded(disk.read(os.path.join(folder, name)), os.path.join(folder, name))
-            except (StoreError, OSError) as error:
-                yield str(error)
+            return [Damage(None, trouble) for trouble in (*self._threads.troubles(), *self._kept.troubles())]
 
     def secret(self, name: str, make: bytes) -> bytes:
         """The bytes kept under `name`; `make`, stored now, when there were none."""
         self._check_open()
-        folder = os.path.join(self._path, "secrets")
-        path = os.path.join(folder, folder_name(name))
         with translated(self._name):
-            with suppress(FileNotFoundError):
-                return _decoded(disk.read(path), path)
             if self._read_only:
-                raise ReadOnlyError(f"{self._name!r} can only be read, and has no {name!r} yet")
-            disk.make_folder(folder)
-            disk.make(path, b64encode(make))
-            return _decoded(disk.read(path), path)
+                found = self._kept.find(name)
+                if found is None:
+                    raise ReadOnlyError(f"{self._name!r} can only be read, and has no {name!r} yet")
+                return found
+            return self._kept.make(name, make)
 
     def settle(self) -> None:
         """Nothing is left to give back: what was deleted went with the journal that it was in."""
@@ -164,15 +179,15 @@ class FileStore:
     def close(self) -> None:
         """Let go of everything."""
         with self._turn:
+            if not self._closed:
+                self._listing.save()
             self._closed = True
-            self._let_go()
-            self._threads = Threads(os.path.join(self._path, THREADS))
+            self._start_anew()
 
     def forked(self) -> None:
         """Called in the child of a fork: it has locks of its own."""
         self._turn = threading.Lock()
-        self._let_go()
-        self._threads = Threads(os.path.join(self._path, THREADS))
+        self._start_anew()
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -193,21 +208,16 @@ class FileStore:
                     self._put(batches, [place], outcomes)
 
     def _put_in(self, batches: Sequence[tuple[Batch, int]], folder: ThreadFolder) -> list[Outcome]:
-        contents = folder.refresh()
-        thread_id = batches[0][0].thread_id
-        if folder.shaken and contents.head is not None:
-            head = Head(thread_id, _new_epoch())
-            folder.rewrite(head, _whole(folder, contents, (), head), buried(contents, _today()))
-            contents = folder.contents
-        head = contents.head or Head(thread_id, _new_epoch())
-        plan = Plan(contents, head)
+        contents = steady(folder)
+        head = contents.head or Head(batches[0][0].thread_id, new_epoch())
+        plan = Plan(contents, head, folder.lease.find())
         orders: Sequence[int] = [order for _, order in batches]
         if orders[0] <= contents.last:
             orders = self._next_orders(len(batches), above=contents.last)
         outcomes = [plan.add(batch, order) for (batch, _), order in zip(batches, orders, strict=True)]
         if plan.records:
             if contents.head is None:
-                folder.rewrite(head, plan.records, buried(contents, _today()))
+                folder.rewrite(head, plan.records, buried(contents, today()))
             else:
                 folder.append(plan.records)
         return outcomes
@@ -225,73 +235,48 @@ class FileStore:
             return refused
 
     def _change(self, batch: Batch) -> Outcome:
-        """Take something of a thread away, or copy it."""
+        """Take something of a thread away, copy it, or change its lease."""
         thread_id, work = batch.thread_id, batch.work
+        there = os.path.isdir(self._threads.folder(thread_id).path)
         if isinstance(work, CopyThread):
             return self._copy(thread_id, work.target)
+        if isinstance(work, (TakeLease, KeepLease, StopLease, EndLease)):
+            answer = None if there else nobody(work)
+            return answer or self._locked(thread_id, partial(self._lease, thread_id, work))
         assert isinstance(work, (DeleteThread, DeleteCheckpoints))
-        if isinstance(work, DeleteThread) and not os.path.isdir(self._threads.folder(thread_id).path):
+        if isinstance(work, DeleteThread) and not there:
             return Stored(0, ())
+        return self._locked(thread_id, partial(self._delete, thread_id, work))
 
-        def delete(folder: ThreadFolder) -> Outcome:
-            try:
-                contents = folder.refresh()
-            except StoreError:
-                if not isinstance(work, DeleteThread):
-                    raise
-                contents = Contents()  # what cannot be read can be thrown away
-            ids = {*contents.puts, *contents.writes}
-            gone = ids if isinstance(work, DeleteThread) else set(work.checkpoints)
-            if folder.damage and isinstance(work, DeleteCheckpoints):
-                raise StoreError(
-                    f"line {folder.damage[0].number} of the journal of thread {thread_id!r} is damaged, and what it "
-                    "said may be needed by what would stay: nothing was deleted. Copy the thread, which takes along "
-                    "what is whole, and delete this one; or restore the journal from a backup"
-                )
-            head = Head(thread_id, _new_epoch())
-            forget = isinstance(work, DeleteThread)
-            folder.rewrite(
-                head, _whole(folder, contents, gone, head), buried(contents, _today(), gone=gone), forget=forget
-            )
-            return Stored(head.epoch if ids - gone else 0, ())
+    def _lease(self, thread_id: str, work: LeaseWork, folder: ThreadFolder) -> Outcome:
 
-        return self._locked(thread_id, delete)
+        def end(work: EndLease) -> None:
+            if work.event is None:
+                return
+            contents = steady(folder)
+            standing = contents.standings.of.get(work.ns)
+            if standing is not None and standing.checkpoint_id:  # else it was deleted, or nothing was stored of it
+                (order,) = self._next_orders(1, above=contents.last)
+                folder.append([Ended(order, work.ns, standing.checkpoint_id, kept_event(work.event))])
+
+        if isinstance(work, TakeLease) and not folder.is_there():
+            disk.sync_folder(os.path.dirname(folder.path))  # the name of the folder itself
+        return change(folder.lease, thread_id, work, end)
+
+    def _delete(self, thread_id: str, work: DeleteThread | DeleteCheckpoints, folder: ThreadFolder) -> Outcome:
+        name = os.path.basename(folder.path)
+        self._listing.forget(name)
+        try:
+            return delete(folder, thread_id, work)
+        finally:
+            with suppress(OSError):
+                self._listing.forget(name)  # somebody may have listed it meanwhile
 
     def _copy(self, source_id: str, target_id: str) -> Outcome:
-        from_folder = self._threads.folder(source_id)
-        if from_folder.refresh().epoch is None and not os.path.isdir(self._threads.folder(target_id).path):
+        source = self._threads.folder(source_id)
+        if source.refresh().epoch is None and not os.path.isdir(self._threads.folder(target_id).path):
             return Stored(0, ())
-
-        def fill(folder: ThreadFolder) -> Outcome:
-            contents = folder.refresh()
-            if contents.epoch is not None:
-                return InvalidRequestError(
-                    f"cannot copy thread {source_id!r} to {target_id!r}: that thread has checkpoints already. "
-                    "Choose another id, or delete it first"
-                )
-            head = Head(target_id, _new_epoch())
-            with from_folder.reading() as source:
-                if source.epoch is None:
-                    return Stored(0, ())
-                records = list(_whole(from_folder, source, (), head))
-            copies = []
-            for order, record in zip(self._next_orders(len(records)), records, strict=True):
-                chunks = []
-                for number, chunk in record.new.chunks:
-                    # Files of large values are the source's own.
-                    loaded = from_folder.load(source, number) if isinstance(chunk, Outside) else chunk
-                    if loaded is None:
-                        raise StoreError(
-                            f"a value of thread {source_id!r} is missing or was deleted while it was copied; nothing "
-                            "was stored"
-                        )
-                    chunks.append((number, loaded))
-                copies.append(record._replace(order=order, new=record.new._replace(chunks=chunks)))
-            back = {*source.puts, *source.writes}
-            folder.rewrite(head, copies, buried(contents, _today(), back=back))
-            return Stored(head.epoch, ())
-
-        return self._locked(target_id, fill)
+        return self._locked(target_id, lambda folder: fill(folder, target_id, source, source_id, self._next_orders))
 
     def _next_orders(self, count: int, above: int = 0) -> range:
         """As many places in the order, behind all that this process gave out and behind `above`.
@@ -321,6 +306,11 @@ class FileStore:
             while len(self._open) > KEPT_OPEN:
                 self._open.popitem(last=False)[0].let_go()
 
+    def _start_anew(self) -> None:
+        self._let_go()
+        self._threads = Threads(os.path.join(self._path, THREADS))
+        self._listing = Listing(self._threads, self._path, self._read_only)
+
     def _let_go(self) -> None:
         while self._open:
             self._open.popitem()[0].let_go()
@@ -336,32 +326,3 @@ _UNFIT = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
 
 class _RefusedError(StoreError):
     """What a batch is made of is to blame, not the file system."""
-
-
-def _whole(
-    folder: ThreadFolder, contents: Contents, gone: Container[tuple[str, str]], head: Head
-) -> Iterator[Put | Wrote]:
-    """The records of a thread that stay, for another journal; of one that is damaged those that are whole."""
-    puts = [put for where in contents.puts if where not in gone and (put := contents.put(*where)) is not None]
-    if folder.damage:
-        puts = [put for put in puts if contents.whole(put.found)]
-    wrote = [one for where in contents.writes if where not in gone for one in contents.wrote(*where)]
-    return contents.records(puts, wrote, head)
-
-
-def _decoded(data: bytes, path: str) -> bytes:
-    try:
-        found = b64decode(data, validate=True)
-    except ValueError as error:
-        raise StoreError(f"{path!r} is damaged ({error}); restore it from a backup") from error
-    if not found:
-        raise StoreError(f"{path!r} is empty; restore it from a backup")
-    return found
-
-
-def _new_epoch() -> int:
-    return secrets.randbits(62) + 1
-
-
-def _today() -> int:
-    return int(time.time()) // 86_400

@@ -1,4 +1,4 @@
-"""What a journal says, in memory: records are applied to it, and batches become the records that go on from it.
+"""What a journal says, in memory: records are applied to it one after the other.
 
 Nothing here reads or writes a file. Whoever looks at contents while they grow finds every value as it was or as it is:
 what is there is never changed, and a journal that takes the place of another has contents of its own.
@@ -14,26 +14,15 @@ from typing import Any, TypeAlias
 
 import ormsgpack
 
-from langgraph_durable.core.records import (
-    Batch,
-    Chunk,
-    Found,
-    FoundWrites,
-    Inline,
-    PutCheckpoint,
-    PutWrites,
-    Ref,
-    Stale,
-    Stored,
-)
-from langgraph_durable.errors import ThreadDeletedError
-from langgraph_durable.stores.base import Outcome
-from langgraph_durable.stores.files.journal import Buried, Head, New, Outside, Put, Record, Wrote
-from langgraph_durable.stores.parts import Parts
+from langgraph_durable.core.records import Chunk, Event, Found, FoundWrites, Inline, Mark, Ref
+from langgraph_durable.stores.files.journal import Buried, Ended, Head, New, Outside, Put, Record, Stands, Wrote
+from langgraph_durable.stores.files.stands import Standings, size_of
 from langgraph_durable.stores.refs import ListRows
 
 KEPT_DAYS = 30
 """How late a write to what was deleted can be and still be told."""
+
+_NEXT = Mark._fields.index("next")
 
 
 class Contents:
@@ -45,7 +34,9 @@ class Contents:
         self.lists: dict[int, tuple[list[int], list[int], list[int]]] = {}
         self.puts: dict[tuple[str, str], _Plain] = {}
         self.writes: dict[tuple[str, str], tuple[_Plain, ...]] = {}
+        self.ends: dict[tuple[str, str], tuple[_Plain, ...]] = {}
         self.buried: dict[str, int] = {}
+        self.standings = Standings()
         self.size = 0
         self.last = 0
         self._in_order: list[_Plain] = []
@@ -76,6 +67,24 @@ class Contents:
     def wrote(self, ns: str, checkpoint_id: str) -> list[Wrote]:
         """The writes of a checkpoint, in the order in which they were stored."""
         return list(map(_wrote, self.writes.get((ns, checkpoint_id), ())))
+
+    def ended(self, ns: str, checkpoint_id: str) -> list[Ended]:
+        """The ends of runs that had come as far as a checkpoint."""
+        return list(map(_ended, self.ends.get((ns, checkpoint_id), ())))
+
+    def before(self, ns: str, node: str) -> list[str]:
+        """The ids of the checkpoints after which a node is next, in the order in which they were stored."""
+        # Without making a `Put` of each.
+        return [
+            plain[3][2]
+            for plain in self._in_order
+            if plain[3][1] == ns and plain[4] is not None and node in plain[4][_NEXT]
+        ]
+
+    def tag(self, put: Put) -> str:
+        """The status that a checkpoint is found by."""
+        finished = put.mark is not None and not put.mark.next
+        return self.standings.tag(put.found.ns, put.found.id, finished=finished)
 
     def chunk(self, number: int) -> Chunk | Outside | None:
         """A chunk, or the file that it is in."""
@@ -131,6 +140,16 @@ class Contents:
         if isinstance(record, Buried):
             self.buried.update(record.names)
             return
+        if isinstance(record, Stands):
+            self.standings.stands(record)
+            return
+        if isinstance(record, Ended):
+            self.standings.ended(record)
+            where = (record.ns, record.checkpoint_id)
+            self.ends[where] = (*self.ends.get(where, ()), _plain_ended(record))
+            self.size += 512
+            self.last = max(self.last, record.order)
+            return
         assert not isinstance(record, Head)
         for number, chunk in record.new.chunks:
             self.chunks[number] = chunk if isinstance(chunk, Outside) else (chunk.digest, chunk.kind, chunk.data)
@@ -151,6 +170,7 @@ class Contents:
         if isinstance(record, Put):
             where = (record.found.ns, record.found.id)
             old = self.puts.get(where)
+            self.standings.put(record, size_of(new), again=old is not None)
             plain = self.puts[where] = _plain_put(record)
             if old is not None:
                 # A list of its own: somebody may be walking through the one that is there.
@@ -160,20 +180,26 @@ class Contents:
                 insort(self._in_order, plain, key=itemgetter(0))
             else:
                 self._in_order.append(plain)
-            self.buried.pop(_name(*where), None)
+            self.buried.pop(buried_name(*where), None)
         else:
             where = (record.ns, record.checkpoint_id)
+            self.standings.wrote(record, size_of(new))
             self.writes[where] = (*self.writes.get(where, ()), _plain_wrote(record))
         self.size += 512
         self.last = max(self.last, record.order)
         self._pass(new, record.refs)
 
-    def records(self, puts: Iterable[Put], wrote: Iterable[Wrote], head: Head) -> Iterator[Put | Wrote]:
+    def records(
+        self, puts: Iterable[Put], others: Iterable[Wrote | Ended], head: Head
+    ) -> Iterator[Put | Wrote | Ended]:
         """These records for a journal that begins with `head`: each brings what none before it did."""
         chunks: set[int] = set()
         rows: set[tuple[int, int]] = set()
-        every: list[Put | Wrote] = [*puts, *wrote]
+        every: list[Put | Wrote | Ended] = [*puts, *others]
         for record in sorted(every, key=attrgetter("order")):
+            if isinstance(record, Ended):
+                yield record
+                continue
             new_chunks: list[tuple[int, Chunk | Outside]] = []
             new_rows: list[tuple[int, int, int, int]] = []
 
@@ -231,158 +257,43 @@ def _plain_put(put: Put) -> _Plain:
     found = put.found
     exact = None if found.exact_metadata is None else tuple(found.exact_metadata)
     plain = (found.thread_id, found.ns, found.id, found.parent, found.metadata, exact, tuple(found.head), found.refs)
-    return (put.order, put.run_id, found.epoch, plain)
+    return (put.order, put.run_id, found.epoch, plain, None if put.mark is None else tuple(put.mark))
 
 
 def _put(plain: _Plain) -> Put:
-    order, run_id, epoch, (thread_id, ns, checkpoint_id, parent, metadata, exact, head, refs) = plain
+    order, run_id, epoch, (thread_id, ns, checkpoint_id, parent, metadata, exact, head, refs), made = plain
     exact = None if exact is None else Inline(*exact)
     found = Found(thread_id, ns, checkpoint_id, parent, metadata, exact, Inline(*head), refs, (), epoch)
-    return Put(order, found, run_id, New())
+    return Put(order, found, run_id, New(), None if made is None else Mark(*made))
 
 
 def _plain_wrote(wrote: Wrote) -> _Plain:
-    return (wrote.order, wrote.ns, wrote.checkpoint_id, tuple(wrote.call))
+    event = None if wrote.event is None else _plain_event(wrote.event)
+    return (wrote.order, wrote.ns, wrote.checkpoint_id, tuple(wrote.call), event)
 
 
 def _wrote(plain: _Plain) -> Wrote:
-    order, ns, checkpoint_id, call = plain
-    return Wrote(order, ns, checkpoint_id, FoundWrites(*call), New())
+    order, ns, checkpoint_id, call, event = plain
+    return Wrote(order, ns, checkpoint_id, FoundWrites(*call), New(), None if event is None else _event(event))
 
 
-class Plan:
-    """The records of several batches that go on from `contents`, which are not touched.
-
-    `head` is the journal's, or the one that it will begin with.
-    """
-
-    def __init__(self, contents: Contents, head: Head) -> None:
-        self.records: list[Put | Wrote] = []
-        self._contents = contents
-        self._head = head
-        self._is_there = contents.epoch is not None
-        self._exhumed: set[str] = set()
-        self._keys: dict[bytes, int] = {}
-        self._ends: dict[int, int] = {}
-        self._orders: dict[tuple[str, str], int] = {}
-        self._next_chunk = contents.next_chunk
-        self._next_list = contents.next_list
-
-    def add(self, batch: Batch, order: int) -> Outcome:
-        """What becomes of a batch when the records are stored; one that is refused leaves none."""
-        work = batch.work
-        assert isinstance(work, (PutCheckpoint, PutWrites))
-        if batch.epoch is not None and (not self._is_there or batch.epoch != self._head.epoch):
-            if isinstance(work, PutWrites) and batch.whole is not None:
-                return self.add(batch.whole(), order)
-            return Stale()
-        refused = work.checkpoint_id if isinstance(work, PutWrites) else None if work.copied else work.parent
-        if refused and self._is_buried(work.ns, refused):
-            return ThreadDeletedError(
-                f"thread {batch.thread_id!r} was deleted, with its checkpoint {refused!r}, while a run was writing to "
-                "it. What that run wrote since was not stored; start a new run without a checkpoint_id to use the "
-                "thread again"
-            )
-        rows = _Rows(self)
-        parts = Parts(rows, None, batch)
-        record: Put | Wrote
-        if isinstance(work, PutCheckpoint):
-            refs = tuple(parts.ref(part, versioned=True) for part in work.parts)
-            old = self._contents.put(work.ns, work.id)
-            place = self._orders.get((work.ns, work.id), order if old is None else old.order)
-            found = Found(
-                batch.thread_id,
-                work.ns,
-                work.id,
-                work.parent,
-                work.metadata,
-                work.exact_metadata,
-                work.head,
-                refs,
-                (),
-                self._head.epoch,
-            )
-            record = Put(place, found, work.run_id, rows.new)
-            self._orders[work.ns, work.id] = place
-            self._exhumed.add(_name(work.ns, work.id))
-        else:
-            entries = tuple((index, channel, parts.ref(part, versioned=False)) for index, channel, part in work.entries)
-            refs = tuple(ref for _, _, ref in entries)
-            call = FoundWrites(work.task_id, work.task_path, work.replaces, entries)
-            record = Wrote(order, work.ns, work.checkpoint_id, call, rows.new)
-        self._keys.update(rows.keys)
-        self._ends.update(rows.ends)
-        self._next_chunk, self._next_list = rows.next_chunk, rows.next_list
-        self._is_there = True
-        self.records.append(record)
-        return Stored(self._head.epoch, refs, parts.chunks)
-
-    def _is_buried(self, ns: str, checkpoint_id: str) -> bool:
-        if not self._contents.buried:
-            return False
-        name = _name(ns, checkpoint_id)
-        return name in self._contents.buried and name not in self._exhumed
+def _plain_ended(ended: Ended) -> _Plain:
+    return (ended.order, ended.ns, ended.checkpoint_id, _plain_event(ended.event))
 
 
-class _Rows:
-    """What one batch adds to a plan, in the keys of refs."""
+def _ended(plain: _Plain) -> Ended:
+    order, ns, checkpoint_id, event = plain
+    return Ended(order, ns, checkpoint_id, _event(event))
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._contents = plan._contents
-        self._base = plan._head.base
-        self._chunks: list[tuple[int, Chunk | Outside]] = []
-        self._elements: list[tuple[int, int, int, int]] = []
-        self.keys: dict[bytes, int] = {}
-        self.ends: dict[int, int] = {}
-        self.next_chunk = plan._next_chunk
-        self.next_list = plan._next_list
 
-    @property
-    def new(self) -> New:
-        return New(self._chunks, self._elements)
+def _plain_event(event: Event) -> _Plain:
+    time, move, nodes, error, by = event
+    return (time, move, nodes, None if error is None else tuple(error), by)
 
-    def chunk(self, place: None, digest: bytes, kind: str, data: bytes) -> int:
-        known = self._contents.key(digest) or self._plan._keys.get(digest)
-        if known is None:
-            known = self.keys[digest] = self.next_chunk
-            self.next_chunk += 1
-            self._chunks.append((known, Chunk(digest, kind, data)))
-        return known + self._base
 
-    def new_list(self, place: None) -> int:
-        self.next_list += 1
-        self.ends[self.next_list - 1] = 0
-        return self.next_list - 1 + self._base
-
-    def end(self, place: None, list_key: int) -> int:
-        number = list_key - self._base
-        for known in (self.ends, self._plan._ends):
-            if number in known:
-                return known[number]
-        return self._contents.end(number)
-
-    def elements(self, place: None, rows: Sequence[tuple[int, int, int, int]]) -> None:
-        for key, position, count, chunk in rows:
-            self._elements.append((key - self._base, position, count, chunk - self._base))
-            self.ends[key - self._base] = position + count
-
-    def relisted(self, place: None, runs: Sequence[tuple[int, int, int]]) -> int:
-        added: dict[int, list[tuple[int, int, int]]] = {}
-        for new in (*(record.new for record in self._plan.records), self.new):
-            for number, position, count, chunk in new.elements:
-                added.setdefault(number, []).append((position, chunk + self._base, count))
-        key = self.new_list(place)
-        end = 0
-        rows = []
-        for source, start, stop in runs:
-            there = self._contents.run(source, start, stop) + added.get(source - self._base, [])
-            for position, chunk, count in there:
-                if start <= position < stop:
-                    rows.append((key, end + position - start, count, chunk))
-            end += stop - start
-        self.elements(place, rows)
-        return key
+def _event(plain: _Plain) -> Event:
+    time, move, nodes, error, by = plain
+    return Event(time, move, nodes, None if error is None else Inline(*error), by)
 
 
 def buried(
@@ -390,9 +301,9 @@ def buried(
 ) -> Buried:
     """What is to be remembered as deleted of a thread, when these checkpoints go and those come back."""
     names = {name: day for name, day in contents.buried.items() if today - day <= KEPT_DAYS}
-    names |= {_name(ns, checkpoint_id): today for ns, checkpoint_id in gone}
+    names |= {buried_name(ns, checkpoint_id): today for ns, checkpoint_id in gone}
     for ns, checkpoint_id in back:
-        names.pop(_name(ns, checkpoint_id), None)
+        names.pop(buried_name(ns, checkpoint_id), None)
     return Buried(names)
 
 
@@ -416,6 +327,6 @@ def _moved_ref(ref: Ref, by: int) -> Ref:
     return ref
 
 
-def _name(ns: str, checkpoint_id: str) -> str:
+def buried_name(ns: str, checkpoint_id: str) -> str:
     """A hash, from which nothing of what was deleted can be told."""
     return blake2b(ormsgpack.packb([ns, checkpoint_id]), digest_size=8).hexdigest()

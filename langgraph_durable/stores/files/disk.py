@@ -23,6 +23,28 @@ _BINARY = getattr(os, "O_BINARY", 0)
 _sync = getattr(os, "fdatasync", os.fsync)
 
 
+NO_FILE = ""
+"""The stamp of a file that is not there."""
+
+
+def stamp(path: str) -> str:
+    """The stamp of the file at `path`, or `NO_FILE`."""
+    try:
+        return stamp_of(os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return NO_FILE
+
+
+def stamp_of(found: os.stat_result) -> str:
+    """What tells a file from others that were, or will be, in its place."""
+    return f"{found.st_ino} {found.st_size} {found.st_mtime_ns}"
+
+
+def stamped(number: int, size: int, time: int) -> str:
+    """The stamp of a file with this number (inode) and size, and that was last changed then."""
+    return f"{number} {size} {time}"
+
+
 def read(path: str) -> bytes:
     """The bytes of a file. FileNotFoundError when it is not there."""
     with open(path, "rb") as file:
@@ -54,19 +76,20 @@ def append(file: FileIO, size: int, end: int, data: bytes) -> None:
         raise
 
 
-def replace(path: str, data: bytes) -> None:
-    """Put a file with these bytes in the place of what is at `path`, or make it."""
+def replace(path: str, data: bytes, *, safe: bool = True) -> None:
+    """Put a file with these bytes in the place of what is at `path`, or make it; on the disk later, if not `safe`."""
     folder, name = os.path.split(path)
     # One name: there is one writer, and what one left who died here is overwritten.
     temporary = os.path.join(folder, f".{name}.tmp")
     try:
-        _put(temporary, data)
+        _put(temporary, data, safe=safe)
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
         raise
-    sync_folder(folder)
+    if safe:
+        sync_folder(folder)
 
 
 def make(path: str, data: bytes) -> None:
@@ -120,11 +143,12 @@ def sync_folder(path: str) -> None:
         os.close(fd)
 
 
-def _put(path: str, data: bytes, how: int = os.O_TRUNC) -> None:
+def _put(path: str, data: bytes, how: int = os.O_TRUNC, *, safe: bool = True) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | how | _BINARY, FILE_MODE)
     try:
         _write(fd, data, 0)
-        _full_sync(fd)
+        if safe:
+            _full_sync(fd)
     finally:
         os.close(fd)
 

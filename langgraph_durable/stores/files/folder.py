@@ -24,10 +24,24 @@ Each folder in `threads/` is a thread (a conversation). Its `journal.jsonl` has 
   with their `role` and `content`, or any other value. `values` names what the state consists of, by the numbers of
   what was added so far: `[list, from, to]` are elements of a list, as `elements` put them there.
 - `writes` is what one task of a step returned.
+- `end` says why a run ended that did not come to its end, `standing` what was known of the thread when its journal was
+  made anew.
 - `deleted` keeps deleted checkpoints from coming back, as hashes.
 
+How a thread stands is said with these: `at` is when it was put, in seconds since 1970, `by` which process has put it
+(host/boot/namespace/pid/start; not said again in the next line if it is the same), `next` which nodes are next (not
+said where none is), `move` what happened if that does not say it, and `messages` how many there are. An `event` is of
+one task, or of the run: it failed, was interrupted, was cancelled.
+
 `sum` and `size` at the start of a line are its checksum and length. What is larger than 64 KB is in `values/`.
+
+`lease.json` is there while somebody runs the thread: only who has its `token` can write to it. `lock` is held by the
+process that writes at the moment. `standings.json`, beside this file, is how all threads stood when they were last
+listed: it is made anew if it is missing, and no thread is believed to stand so whose files have changed since.
 """
+
+
+_FORM = json.dumps({"version": VERSION, "written by": "langgraph-durable"}).encode() + b"\n"
 
 
 def opened(path: str, name: str, shareable: bool) -> bool:
@@ -41,13 +55,21 @@ def opened(path: str, name: str, shareable: bool) -> bool:
         version = None
     except (ValueError, KeyError, TypeError) as error:
         raise NotADatabaseError(f"{form!r} does not say what this folder is ({error}); it was not touched") from error
-    if version is not None and version != VERSION:
+    if version is not None and version not in range(1, VERSION + 1):
         raise SchemaVersionError(
             f"the folder {name!r} has format version {version!r}, and this release knows {VERSION}: a newer "
             "langgraph-durable wrote it, upgrade with `pip install -U langgraph-durable`"
         )
     if version is not None:
-        return os.access(path, os.W_OK)
+        writable = os.access(path, os.W_OK)
+        if version < VERSION and writable:
+            # Earlier releases know nothing of leases, and must not write beside one.
+            for file, data in ((os.path.join(path, "README.md"), _README.encode()), (form, _FORM)):
+                temporary = f"{file}.{os.getpid()}.tmp"
+                disk.make(temporary, data)
+                os.replace(temporary, file)
+            disk.sync_folder(path)
+        return writable
     if os.path.isdir(path) and not _is_in_the_making(path):
         raise NotADatabaseError(
             f"the folder {name!r} has files in it, and is no folder of checkpoints; it was not touched. Give "
@@ -57,7 +79,7 @@ def opened(path: str, name: str, shareable: bool) -> bool:
     disk.make(os.path.join(path, "README.md"), _README.encode())
     if not shareable:
         disk.make(os.path.join(path, ".gitignore"), b"# Checkpoints hold whatever the agent was told.\n*\n")
-    disk.make(form, json.dumps({"version": VERSION, "written by": "langgraph-durable"}).encode() + b"\n")
+    disk.make(form, _FORM)
     return True
 
 

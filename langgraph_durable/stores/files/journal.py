@@ -3,9 +3,9 @@
     {"sum":"9a3f01c2","size":     183,"type":"checkpoint", ...}
 
 `sum` is the CRC-32 of the `size` bytes that follow the comma after it, up to the brace at the end of the line. The
-first line is of type `thread`. A `chunk` is told in the words of `core.readable`, or names the file that it is in.
-Numbers of chunks and lists are the journal's own; refs have the journal's `base` added, so that no two journals share
-one.
+first line is of type `thread`. A `chunk` is told in the words of `core.readable`, or names the file that it is in; how
+the thread stands is told in those of `marks`, of which a journal of version 1 has none. Numbers of chunks and lists are
+the journal's own; refs have the journal's `base` added, so that no two journals share one.
 """
 
 from __future__ import annotations
@@ -19,11 +19,20 @@ from typing import Any, NamedTuple, TypeAlias
 import orjson
 
 from langgraph_durable.core.readable import from_bytes, to_bytes, to_text
-from langgraph_durable.core.records import Chunk, Found, FoundWrites, Inline, Ref
+from langgraph_durable.core.records import Chunk, Event, Found, FoundWrites, Inline, Mark, Ref, Standing
 from langgraph_durable.errors import StoreError
+from langgraph_durable.stores.files.marks import (
+    event_of,
+    mark,
+    said_event,
+    said_mark,
+    said_standing,
+    standing_of,
+    step_of,
+)
 
-VERSION = 1
-"""The version of the format, in the first line."""
+VERSION = 2
+"""The version of the format, in the first line. All that version 1 can say is said the same in version 2."""
 
 PREFIX = 34
 """Bytes that every line begins with, its checksum and length among them; a length of nine digits adds one."""
@@ -71,6 +80,7 @@ class Put(NamedTuple):
     found: Found
     run_id: str | None
     new: New
+    mark: Mark | None = None
 
     @property
     def refs(self) -> tuple[Ref, ...]:
@@ -86,11 +96,28 @@ class Wrote(NamedTuple):
     checkpoint_id: str
     call: FoundWrites
     new: New
+    event: Event | None = None
 
     @property
     def refs(self) -> tuple[Ref, ...]:
         """The refs in it."""
         return tuple(ref for _, _, ref in self.call.entries)
+
+
+class Ended(NamedTuple):
+    """The end of a run, told of the checkpoint that was the newest."""
+
+    order: int
+    ns: str
+    checkpoint_id: str
+    event: Event
+
+
+class Stands(NamedTuple):
+    """How a namespace stands (None: that is not known), whatever the records before this one would make of it."""
+
+    ns: str
+    standing: Standing | None
 
 
 class Buried(NamedTuple):
@@ -99,14 +126,15 @@ class Buried(NamedTuple):
     names: Mapping[str, int]
 
 
-Record: TypeAlias = Head | Put | Wrote | Buried
+Record: TypeAlias = Head | Put | Wrote | Ended | Stands | Buried
 
 
 class Line(NamedTuple):
     """A line of a journal: the record in it, or why there is none. `end` is where the next one begins.
 
     `ended` is False for a last line that is whole, and lacks only its end. `torn` is one that breaks off, as a write
-    does that never came to its end. `prefix` is what tells a whole line from any other.
+    does that never came to its end. `prefix` is what tells a whole line from any other. `by` is who has put the last
+    record up to this line that says so, "" for nobody or when one was lost.
     """
 
     number: int
@@ -117,6 +145,7 @@ class Line(NamedTuple):
     torn: bool = False
     start: int = 0
     prefix: bytes = b""
+    by: str = ""
 
 
 def framed(body: str) -> bytes:
@@ -125,14 +154,42 @@ def framed(body: str) -> bytes:
     return b'{"sum":"%08x","size":%8d,' % (zlib.crc32(data), len(data)) + data + b"\n"
 
 
-def encoded(record: Record, head: Head) -> bytes:
-    """A record as a line of the journal of `head`. ValueError or TypeError for what cannot be written."""
+def unframed(data: bytes) -> Any:
+    """What the one line in `data` says. ValueError when it is not whole."""
+    prefix = _PREFIX.match(data)
+    body = data[prefix.end() : prefix.end() + int(prefix[2])] if prefix is not None else b""
+    if prefix is None or zlib.crc32(body) != int(prefix[1], 16):
+        raise ValueError("its checksum does not match")
+    return orjson.loads(b"{" + body)
+
+
+def by_whom(record: Record, before: str) -> str:
+    """Who has put a record, or (`before`) the one before it."""
+    if isinstance(record, Put):
+        return before if record.mark is None else record.mark.by
+    if isinstance(record, Wrote):
+        return before if record.event is None else record.event.by
+    return record.event.by if isinstance(record, Ended) else before
+
+
+def encoded(record: Record, head: Head, by: str) -> bytes:
+    """A record as a line of the journal of `head`, behind one of `by`.
+
+    ValueError or TypeError for what cannot be written.
+    """
     if isinstance(record, Head):
         return framed(
             f'{{"type":"thread","version":{VERSION},"id":{_quoted(record.thread_id)},"epoch":{record.epoch}}}'
         )
     if isinstance(record, Buried):
         return framed(f'{{"type":"deleted","names":{to_text(dict(record.names))}}}')
+    if isinstance(record, Stands):
+        standing = "null" if record.standing is None else said_standing(record.standing)
+        return framed(f'{{"type":"standing","ns":{_quoted(record.ns)},"standing":{standing}}}')
+    if isinstance(record, Ended):
+        said = [f'{{"type":"end","order":{record.order},"ns":{_quoted(record.ns)}']
+        said.append(f'"checkpoint":{_quoted(record.checkpoint_id)},"event":{said_event(record.event, by)}}}')
+        return framed(",".join(said))
     base = head.base
     if isinstance(record, Put):
         found = record.found
@@ -140,7 +197,10 @@ def encoded(record: Record, head: Head) -> bytes:
         said.append(f'"parent":{to_text(found.parent)}')
         if record.run_id is not None:
             said.append(f'"run":{_quoted(record.run_id)}')
-        said.append(_said_metadata(found.metadata))
+        metadata, step = _said_metadata(found.metadata)
+        if record.mark is not None:
+            said += said_mark(record.mark, step, by)
+        said.append(metadata)
         if found.exact_metadata is not None:
             said.append(f'"exact":{from_bytes(*found.exact_metadata)}')
         said.append(f'"head":{from_bytes(*found.head)}')
@@ -151,14 +211,16 @@ def encoded(record: Record, head: Head) -> bytes:
     said = [f'{{"type":"writes","order":{record.order},"ns":{_quoted(record.ns)}']
     said.append(f'"checkpoint":{_quoted(record.checkpoint_id)},"task":{_quoted(call.task_id)}')
     said.append(f'"path":{_quoted(call.task_path)},"replaces":{"true" if call.replaces else "false"}')
+    if record.event is not None:
+        said.append(f'"event":{said_event(record.event, by)}')
     said += _said_new(record.new)
     entries = [f"[{index},{_quoted(channel)},{_said_ref(ref, base)}]" for index, channel, ref in call.entries]
     said.append(f'"entries":[{",".join(entries)}]}}')
     return framed(",".join(said))
 
 
-def read_lines(data: bytes, head: Head | None, number: int = 1, offset: int = 0) -> Iterator[Line]:
-    """The lines of `data`, which begins at byte `offset` of a journal with line `number`.
+def read_lines(data: bytes, head: Head | None, number: int = 1, offset: int = 0, by: str = "") -> Iterator[Line]:
+    """The lines of `data`, which begins at byte `offset` of a journal with line `number`, behind one of `by`.
 
     `head` is the journal's, or None when `data` begins with it.
     """
@@ -168,12 +230,13 @@ def read_lines(data: bytes, head: Head | None, number: int = 1, offset: int = 0)
         stop = prefix.end() + int(prefix[2]) if prefix is not None else start
         if prefix is not None and stop <= len(data) and zlib.crc32(data[prefix.end() : stop]) == int(prefix[1], 16):
             # Its length says where it ends, whatever became of the byte behind it.
-            record, trouble = _read(b"{" + data[prefix.end() : stop], head)
+            record, trouble = _read(b"{" + data[prefix.end() : stop], head, by)
             if isinstance(record, Head):
                 head = record
+            by = "" if record is None else by_whom(record, by)
             begin, start = start, min(stop + 1, len(data))
             ended = stop < len(data)
-            yield Line(number, offset + start, record, trouble, ended, start=offset + begin, prefix=prefix[0])
+            yield Line(number, offset + start, record, trouble, ended, start=offset + begin, prefix=prefix[0], by=by)
         else:
             if prefix is None:
                 trouble = "it does not begin as a record does"
@@ -184,25 +247,26 @@ def read_lines(data: bytes, head: Head | None, number: int = 1, offset: int = 0)
             newline = data.find(b"\n", start)
             torn = newline < 0 and (len(data) - start < PREFIX if prefix is None else stop > len(data))
             start = len(data) if newline < 0 else newline + 1
+            by = ""
             yield Line(number, offset + start, None, trouble, ended=newline >= 0, torn=torn)
         number += 1
 
 
-def _read(body: bytes, head: Head | None) -> tuple[Record | None, str]:
+def _read(body: bytes, head: Head | None, by: str) -> tuple[Record | None, str]:
     try:
-        return _record(orjson.loads(body), head), ""
+        return _record(orjson.loads(body), head, by), ""
     except RecursionError as error:
         raise StoreError("a record cannot be read from so deep in calls; read it from further up") from error
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         return None, f"it is whole, and this release cannot read it ({type(error).__name__}: {error})"
 
 
-def _record(said: dict[str, Any], head: Head | None) -> Record:
+def _record(said: dict[str, Any], head: Head | None, by: str) -> Record:
     kind = said["type"]
     if head is None:
         if kind != "thread":
             raise ValueError("the line that says whose journal this is has to be read first")
-        if said["version"] != VERSION:
+        if said["version"] not in range(1, VERSION + 1):
             raise ValueError(f"its format has version {said['version']!r}, and this release knows {VERSION}")
         return Head(said["id"], said["epoch"])
     if kind == "checkpoint":
@@ -219,27 +283,32 @@ def _record(said: dict[str, Any], head: Head | None) -> Record:
             writes=(),
             epoch=head.epoch,
         )
-        return Put(said["order"], found, said.get("run"), _new(said))
+        return Put(said["order"], found, said.get("run"), _new(said), mark(said, by))
     if kind == "writes":
         entries = tuple((index, channel, _ref(ref, head.base)) for index, channel, ref in said["entries"])
         call = FoundWrites(said["task"], said["path"], said["replaces"], entries)
-        return Wrote(said["order"], said["ns"], said["checkpoint"], call, _new(said))
+        event = event_of(said["event"], by) if "event" in said else None
+        return Wrote(said["order"], said["ns"], said["checkpoint"], call, _new(said), event)
+    if kind == "end":
+        return Ended(said["order"], said["ns"], said["checkpoint"], event_of(said["event"], by))
+    if kind == "standing":
+        return Stands(said["ns"], None if said["standing"] is None else standing_of(said["standing"]))
     if kind == "deleted":
         return Buried(said["names"])
     raise ValueError(f"records of type {kind!r} are not known")
 
 
-def _said_metadata(metadata: str) -> str:
-    """Metadata as an object where its exact text can be told from that, else as text."""
+def _said_metadata(metadata: str) -> tuple[str, int | None]:
+    """Metadata as an object where its exact text can be told from that, else as text; and the step that it says."""
     try:
         value = orjson.loads(metadata)
         # Whoever reads it may be deep in calls himself, and writing it again takes one for each level.
         flat = metadata.count("{") + metadata.count("[") < DEEPEST
         if flat and isinstance(value, dict) and _METADATA(value) == metadata and "\n" not in metadata:
-            return f'"metadata":{metadata}'
+            return f'"metadata":{metadata}', step_of(value)
     except ValueError:
         pass
-    return f'"metadata_text":{to_text(metadata)}'
+    return f'"metadata_text":{to_text(metadata)}', None
 
 
 def _metadata(said: Mapping[str, Any]) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from langgraph_durable.core.records import Chunk, Found, Page, Query
+from langgraph_durable.core.records import Chunk, Found, Page, Query, Tag
 from langgraph_durable.errors import StoreError
 from langgraph_durable.stores.files.contents import Contents
 from langgraph_durable.stores.files.thread import ThreadFolder
@@ -39,6 +39,7 @@ class _Hit(NamedTuple):
     folder: ThreadFolder
     contents: Contents
     found: Found
+    tag: str = ""
 
 
 class _GoneError(Exception):
@@ -55,7 +56,9 @@ def _matching(threads: Threads, query: Query) -> list[_Hit]:
             if one and query.thread_id is not None:
                 hits = _newest(folder, contents, query)
             else:
-                hits += [_Hit(put.order, folder, contents, contents.found(put)) for put in contents.newest_first()]
+                for put in contents.newest_first():
+                    tag = contents.tag(put) if query.tagged else ""
+                    hits.append(_Hit(put.order, folder, contents, contents.found(put), tag))
         folder.report()
     if one and query.thread_id is not None:
         return hits
@@ -95,11 +98,18 @@ def _page(hits: Sequence[_Hit], query: Query) -> Page:
     size = page if query.limit is None else min(query.limit, page)
     chosen: list[_Hit] = []
     for hit in hits:
-        if query.where is None or query.where(hit.found.metadata):
+        if query.where is None or _wanted(query.where, hit, tagged=query.tagged):
             chosen.append(hit)
             if len(chosen) == size:
                 break
     return _filled(chosen, query, _place(chosen[-1]) if len(chosen) == size else None)
+
+
+def _wanted(where: Callable[..., bool], hit: _Hit, *, tagged: bool) -> bool:
+    found = hit.found
+    if not tagged:
+        return where(found.metadata)
+    return where(found.metadata, Tag(found.thread_id, found.ns, found.id, hit.tag))
 
 
 def _lineage(threads: Threads, query: Query) -> Page:

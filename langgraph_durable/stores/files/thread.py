@@ -1,7 +1,8 @@
 """A thread's folder: its journal, which is only appended to or put in place whole, and its large values.
 
     journal.jsonl     see `journal`
-    values/           chunks too large for a line, each in a file that never changes
+    values/           chunks too large for a line, see `values`
+    lease.json        who runs the thread, while somebody does, see `leases`
     lock              held by the process that writes
 
 A line that breaks off at the end of the journal is of a write that never came to its own, and the next one takes its
@@ -14,46 +15,45 @@ import os
 import threading
 import time
 import warnings
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import FileIO
 from typing import NamedTuple
 
-import orjson
-
 from langgraph_durable.core.collector import uncollected
-from langgraph_durable.core.readable import from_bytes, to_bytes
-from langgraph_durable.core.records import Chunk
+from langgraph_durable.core.records import Chunk, Standing
 from langgraph_durable.errors import CorruptDataWarning, StoreError
 from langgraph_durable.stores.files import disk
 from langgraph_durable.stores.files.contents import Contents
 from langgraph_durable.stores.files.journal import (
     PREFIX,
     Buried,
+    Ended,
     Head,
     Line,
-    New,
     Outside,
     Put,
+    Record,
     Wrote,
+    by_whom,
     encoded,
     read_lines,
 )
+from langgraph_durable.stores.files.leases import LeaseFile
 from langgraph_durable.stores.files.locks import FileLock
+from langgraph_durable.stores.files.values import VALUES, drop, load, outside
 
 JOURNAL = "journal.jsonl"
-VALUES = "values"
 LOCK = "lock"
 
-LARGE = 64 * 1024
-"""Bytes of a chunk from which on it has a file of its own."""
+NEVER = "?"
+"""A stamp that no file has."""
 
 
 class _State(NamedTuple):
     """The journal as it was read: the file's identity, its first line, and how far it was read.
 
-    `last` is where the last line begins and how, which tells whether it is still there.
+    `last` is where the last line begins and how, which tells whether it is still there; `by` is as in `Line`.
     """
 
     stamp: tuple[int, int, int, int]
@@ -62,6 +62,7 @@ class _State(NamedTuple):
     lines: int
     ended: bool
     last: tuple[int, bytes]
+    by: str
 
 
 class ThreadFolder:
@@ -76,6 +77,7 @@ class ThreadFolder:
         self.thread_id = thread_id
         self.contents = Contents()
         self.damage: list[Line] = []
+        self.lease = LeaseFile(path)
         self._journal = os.path.join(path, JOURNAL)
         self._lock = FileLock(os.path.join(path, LOCK))
         self._mutex = threading.RLock()
@@ -135,47 +137,59 @@ class ThreadFolder:
         except (FileNotFoundError, NotADirectoryError):
             self._forget()
 
-    def append(self, records: Sequence[Put | Wrote]) -> None:
+    def append(self, records: Sequence[Put | Wrote | Ended]) -> None:
         """Store records behind what is there, with the lock held and after `refresh`."""
         head = self.contents.head
         if head is None:
             raise self._gone()
-        records = [self._outside(record) for record in records]
-        made = [encoded(record, head) for record in records]
+        kept = [self._outside(record) for record in records]
         # Nobody in this process reads the journal meanwhile: what is in it may not be on the disk yet.
         with self._storing:
             with self._mutex:
                 state = self._state
                 if state is None:
                     raise self._gone()
+            made, by = _lines(kept, head, state.by)
+            with self._mutex:
                 self._unsure()
             lines = b"".join(made) if state.ended else b"\n" + b"".join(made)
             end = state.end + len(lines)
             file = self._opened(state)
             disk.append(file, state.stamp[2], state.end, lines)
             with self._mutex:
-                for record in records:
+                for record in kept:
                     self.contents.apply(record)
                 stamp = _stamp(os.fstat(file.fileno()))
                 if stamp[2] == end:
                     last = (end - len(made[-1]), made[-1][:PREFIX])
-                    self._state = _State(stamp, state.first, end, state.lines + len(records), True, last)
+                    self._state = _State(stamp, state.first, end, state.lines + len(records), True, last, by)
                     self.shaken = False
 
     def _gone(self) -> StoreError:
         return StoreError(f"{self._journal!r} was deleted while it was being written to; nothing was stored")
 
-    def rewrite(self, head: Head, records: Iterable[Put | Wrote], gone: Buried, *, forget: bool = False) -> None:
-        """Put another journal in the place of this one, with the lock held; `forget` leaves nothing of the old one."""
+    def rewrite(
+        self,
+        head: Head,
+        records: Iterable[Put | Wrote | Ended],
+        gone: Buried,
+        was: Mapping[str, Standing] | None = None,
+        *,
+        forget: bool = False,
+    ) -> None:
+        """Put another journal in the place of this one, with the lock held; `forget` leaves nothing of the old one.
+
+        `was` is how its namespaces stood; None where the records say that.
+        """
         contents = Contents(head)
-        made = [encoded(head, head)]
-        if gone.names:
-            contents.apply(gone)
-            made.append(encoded(gone, head))
-        for record in records:
-            kept = self._outside(record)
-            made.append(encoded(kept, head))
-            contents.apply(kept)
+        every: list[Record] = [head, *([gone] if gone.names else []), *map(self._outside, records)]
+        for record in every[1:]:
+            contents.apply(record)
+        if was is not None:
+            for stands in list(contents.standings.settled(was, lambda *where: where in contents.puts)):
+                every.append(stands)
+                contents.apply(stands)
+        made, by = _lines(every, head, "")
         if self.damage and not forget:
             # What could not be read was not taken over: it stays, for whoever wants to look.
             disk.make(os.path.join(self.path, f"damaged-{time.time_ns()}.jsonl"), disk.read(self._journal))
@@ -199,7 +213,7 @@ class ThreadFolder:
                 self.damage = []
                 self.shaken = False
                 last = (len(data) - len(made[-1]), made[-1][:PREFIX])
-                self._state = _State(_stamp(os.stat(self._journal)), made[0], len(data), len(made), True, last)
+                self._state = _State(_stamp(os.stat(self._journal)), made[0], len(data), len(made), True, last, by)
         # What was deleted is to be gone, and the old journal is there as long as somebody has it open.
         self._close_file()
         self._drop_files(forget)
@@ -223,27 +237,36 @@ class ThreadFolder:
         with self._mutex:
             yield self.refresh()
 
+    def is_there(self) -> bool:
+        """Whether there is a journal."""
+        return os.path.exists(self._journal)
+
+    @property
+    def stamp(self) -> str:
+        """The stamp of the journal that the contents are of, and all of; else one that no journal has."""
+        state = self._state
+        if state is None:
+            return disk.NO_FILE if self.contents.head is None else NEVER
+        return NEVER if self.damage else disk.stamped(*state.stamp[1:])
+
     def load(self, contents: Contents, number: int) -> Chunk | None:
         """A chunk of `contents`, from its file if it has one; None when it is missing or damaged."""
         chunk = contents.chunk(number)
-        if not isinstance(chunk, Outside):
-            return chunk
-        try:
-            data = disk.read(os.path.join(self.path, VALUES, os.path.basename(chunk.file)))
-        except OSError:
-            return None
-        if len(data) != chunk.size or zlib.crc32(data) != chunk.sum:
-            return None
-        return Chunk(chunk.digest, *to_bytes(orjson.loads(data)))
+        return load(self.path, chunk) if isinstance(chunk, Outside) else chunk
 
     def troubles(self) -> list[str]:
         """What is damaged of what is on the disk now; nobody needs to be warned of it any more."""
         afresh = ThreadFolder(self.path, self.thread_id)
+        leased = []
+        try:
+            afresh.lease.find()
+        except (StoreError, OSError) as error:
+            leased.append(str(error))
         while True:
             try:
                 contents = afresh.refresh()
             except (StoreError, OSError) as error:
-                return [str(error)]
+                return [str(error), *leased]
             found = [f"line {line.number} of {self._journal!r}: {line.trouble}" for line in afresh.damage]
             for number, chunk in contents.chunks.items():
                 if isinstance(chunk, Outside) and afresh.load(contents, number) is None:
@@ -258,7 +281,7 @@ class ThreadFolder:
                     self._state = None
                 self._refresh()
                 self._reported = True
-        return found
+        return found + leased
 
     def report(self) -> None:
         """Warn of damaged lines, once for each time that they were found."""
@@ -283,7 +306,8 @@ class ThreadFolder:
         start, number, head = (state.end, state.lines + 1, self.contents.head) if state else (0, 1, None)
         if state is not None and not state.ended and data.startswith(b"\n"):
             data, start = data[1:], start + 1
-        lines = list(read_lines(data, head, number, start))
+        by = state.by if state else ""
+        lines = list(read_lines(data, head, number, start, by))
         if lines and lines[-1].torn:
             lines.pop()  # a write that never came to its end, or has not yet
         whole = [line for line in lines if line.record is not None]
@@ -305,7 +329,7 @@ class ThreadFolder:
         self.thread_id = head.thread_id
         try:
             for line in whole:
-                if isinstance(line.record, (Put, Wrote, Buried)):
+                if line.record is not None and not isinstance(line.record, Head):
                     contents.apply(line.record)
         except BaseException:
             self._forget()  # some of it may have been taken in
@@ -314,33 +338,21 @@ class ThreadFolder:
         self.damage = [*(self.damage if state is not None else ()), *damage]
         self._reported = self._reported and not damage
         self.contents = contents
+        by = lines[-1].by if lines else by
         if whole:
             last = (whole[-1].start, whole[-1].prefix)
         end, count, ended = (lines[-1].end, lines[-1].number, lines[-1].ended) if lines else (start, number - 1, True)
-        self._state = _State(_stamp(found), first, end, count, ended, last)
+        self._state = _State(_stamp(found), first, end, count, ended, last, by)
 
-    def _outside(self, record: Put | Wrote) -> Put | Wrote:
+    def _outside(self, record: Record) -> Record:
         """The record with its large chunks in files."""
-        chunks: list[tuple[int, Chunk | Outside]] = []
-        for number, chunk in record.new.chunks:
-            if isinstance(chunk, Outside) or len(chunk.data) < LARGE:
-                chunks.append((number, chunk))
-                continue
-            data = from_bytes(chunk.kind, chunk.data).encode()
-            name = f"{chunk.digest.hex()}.json"
-            folder = os.path.join(self.path, VALUES)
-            disk.make_folder(folder)
-            disk.replace(os.path.join(folder, name), data)
-            chunks.append((number, Outside(chunk.digest, f"{VALUES}/{name}", len(data), zlib.crc32(data))))
-        return record._replace(new=New(chunks, record.new.elements))
+        if isinstance(record, (Put, Wrote)):
+            return record._replace(new=outside(self.path, record.new))
+        return record
 
     def _drop_files(self, forget: bool) -> None:
         """Take away the files of chunks that nothing names any more; to `forget`, all that is left of the thread."""
-        kept = {os.path.basename(chunk.file) for chunk in self.contents.chunks.values() if isinstance(chunk, Outside)}
-        with suppress(FileNotFoundError):
-            for name in os.listdir(os.path.join(self.path, VALUES)):
-                if name not in kept:
-                    disk.remove(os.path.join(self.path, VALUES, name))
+        drop(self.path, [chunk for chunk in self.contents.chunks.values() if isinstance(chunk, Outside)])
         if forget:
             for name in os.listdir(self.path):
                 if name not in (JOURNAL, LOCK, VALUES):
@@ -351,6 +363,15 @@ class ThreadFolder:
         self.contents = Contents()
         self._state = None
         self.damage = []
+
+
+def _lines(records: Sequence[Record], head: Head, by: str) -> tuple[list[bytes], str]:
+    """The records as lines behind one of `by`, and whose the last one is."""
+    made = []
+    for record in records:
+        made.append(encoded(record, head, by))
+        by = by_whom(record, by)
+    return made, by
 
 
 def whose(path: str) -> str:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from types import TracebackType
 
 from langgraph_durable.errors import CorruptDataWarning, DurableError, OpenError, ReadOnlyError, StoreError
+from langgraph_durable.stores.files.leases import LeaseFile
 from langgraph_durable.stores.files.names import folder_name
 from langgraph_durable.stores.files.thread import ThreadFolder, whose
 
@@ -53,18 +54,22 @@ class Threads:
 
     def ids(self) -> Iterator[str]:
         """The ids of the threads whose journals say which they are; nothing else of them is read."""
-        for name in self._names():
+        for name in self.names():
             with suppress(StoreError, OSError):
                 yield whose(os.path.join(self._path, name))
 
     def troubles(self) -> Iterator[str]:
         """What is wrong with journals that do not say whose they are, or are not where they belong."""
-        for name in self._names():
+        for name in self.names():
             path = os.path.join(self._path, name)
             try:
                 thread_id = whose(path)
             except (FileNotFoundError, NotADirectoryError):
-                continue  # nothing was stored there yet, or somebody deletes it
+                # Nothing was stored there yet, or somebody deletes it; there may be a lease.
+                try:
+                    LeaseFile(path).find()
+                except (StoreError, OSError) as error:
+                    yield str(error)
             except (StoreError, OSError) as error:
                 yield str(error)
             else:
@@ -74,15 +79,28 @@ class Threads:
                         "and is not found there: it was moved or copied by hand; move it back, or take it away"
                     )
 
-    def _names(self) -> list[str]:
+    def names(self) -> list[str]:
+        """The names of the folders, in their own order."""
         try:
             return sorted(os.listdir(self._path))
         except FileNotFoundError:
             return []
 
+    def named(self, name: str, *, remember: bool) -> ThreadFolder:
+        """The folder of that name. One that is not in memory is kept there only to `remember` it."""
+        with self._lock:
+            known = self._folders.get(name)
+        if known is not None or remember:
+            return known or self._known(name, None)
+        return ThreadFolder(self.path(name), None)
+
+    def path(self, name: str) -> str:
+        """The path of the folder of that name."""
+        return f"{self._path}{os.sep}{name}"
+
     def all(self) -> Iterator[ThreadFolder]:
         """The folders of all threads; of one that cannot be read at all there is a warning."""
-        for name in self._names():
+        for name in self.names():
             folder = self._known(name, None)
             try:
                 folder.refresh()

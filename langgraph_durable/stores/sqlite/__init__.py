@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from langgraph_durable.core.records import Batch, Damage, Page, Query, Stored
+from langgraph_durable.core.records import Batch, Damage, Page, Query, Stood, Stored, ThreadQuery
 from langgraph_durable.errors import DurableError, OpenError, ReadOnlyError, SchemaVersionError, StoreError
 from langgraph_durable.stores.base import Outcome
 from langgraph_durable.stores.sqlite.check import damaged
@@ -23,6 +23,7 @@ from langgraph_durable.stores.sqlite.official import OfficialTables
 from langgraph_durable.stores.sqlite.read import read, read_at_once
 from langgraph_durable.stores.sqlite.rows import AtOnce
 from langgraph_durable.stores.sqlite.schema import CREATE, VERSION
+from langgraph_durable.stores.sqlite.standings import node_before, stood
 from langgraph_durable.stores.sqlite.write import apply, apply_at_once
 
 VACUUM_PAGES = 2000
@@ -76,14 +77,8 @@ class SqliteStore:
             page = read_at_once(cursor, self._official, query)
             if page is not None:
                 return page
-            nested = cursor.connection.in_transaction
-            if not nested:
-                cursor.execute("BEGIN")
-            try:
+            with _snapshot(cursor):
                 return read(cursor, self._official, query)
-            finally:
-                if not nested:
-                    cursor.execute("ROLLBACK")
 
     def runs(self, run_ids: Sequence[str]) -> list[tuple[str, str, str]]:
         """(thread, namespace, checkpoint id) of every checkpoint that those runs made."""
@@ -100,6 +95,16 @@ class SqliteStore:
                 found += self._official.runs(cursor, run_ids)
         return found
 
+    def stood(self, query: ThreadQuery) -> list[Stood]:
+        """How threads stand, as of one moment."""
+        with self._connections.look, self._connections.reader() as cursor, _snapshot(cursor):
+            return stood(cursor, self._official, query)
+
+    def node(self, thread_id: str, ns: str, node: str, occurrence: int) -> str | None:
+        """The id of the checkpoint before which a node was next."""
+        with self._connections.look, self._connections.reader() as cursor:
+            return node_before(cursor, thread_id, ns, node, occurrence)
+
     def threads(self) -> list[str]:
         """The ids of all threads, in the order in which they came."""
         with self._connections.look, self._connections.reader() as cursor:
@@ -110,10 +115,8 @@ class SqliteStore:
 
     def check(self, thread_id: str | None) -> list[Damage]:
         """What SQLite says of the file, and what leads nowhere in it; of a thread whatever reading it tells."""
-        if thread_id is not None:
-            return []
         with self._connections.look, self._connections.reader() as cursor:
-            return damaged(cursor)
+            return damaged(cursor) if thread_id is None else []
 
     def secret(self, name: str, make: bytes) -> bytes:
         """The bytes kept under `name`; `make`, stored now, when there were none."""
@@ -248,12 +251,12 @@ class SqliteStore:
     def _begin(self) -> None:
         with self._connections.turn, self._connections.writer() as cursor:
             version = _version(cursor)
-            if version is None and not self._connections.read_only:
+            if version != VERSION and not self._connections.read_only:
                 self._create(cursor)
             self._official = OfficialTables.of(cursor)
-            if version is None and self._connections.read_only:
+            if version != VERSION and self._connections.read_only:
                 raise OpenError(
-                    f"{self._connections.path!r} can only be read, and this package has not stored anything in it. "
+                    f"{self._connections.path!r} can only be read, and this release has not stored anything in it. "
                     "Open it once where it can be written to"
                 )
 
@@ -274,7 +277,7 @@ class SqliteStore:
                 if statement.strip():
                     cursor.execute(statement)
             cursor.execute(
-                "INSERT OR IGNORE INTO durable_meta (name, value) VALUES ('schema', ?)", (str(VERSION).encode(),)
+                "INSERT OR REPLACE INTO durable_meta (name, value) VALUES ('schema', ?)", (str(VERSION).encode(),)
             )
             cursor.execute("RELEASE durable" if nested else "COMMIT")
         except BaseException:
@@ -319,6 +322,19 @@ class _Refused(Exception):
     def __init__(self, error: BaseException) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+@contextmanager
+def _snapshot(cursor: sqlite3.Cursor) -> Iterator[None]:
+    """Every statement in the block sees the same moment; a connection that was given may be inside of one already."""
+    nested = cursor.connection.in_transaction
+    if not nested:
+        cursor.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if not nested:
+            cursor.execute("ROLLBACK")
 
 
 def _wrapped(error: BaseException) -> DurableError:

@@ -12,6 +12,7 @@ import sqlite3
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
+from langgraph_durable.core.records import Standing
 from langgraph_durable.stores.sqlite.tombstones import thread_hash
 
 MOST = 4096
@@ -38,6 +39,7 @@ class Keys:
         self._places: OrderedDict[tuple[str, str], Place] = OrderedDict()
         self._ends: OrderedDict[tuple[int, int], int] = OrderedDict()
         self._chunks: OrderedDict[tuple[int, bytes], int] = OrderedDict()
+        self._standings: OrderedDict[tuple[int, int], tuple[int, Standing]] = OrderedDict()
         self.next_chunk: int | None = None
         self.next_list: int | None = None
         self.next_checkpoint: int | None = None
@@ -48,6 +50,7 @@ class Keys:
         self._places.clear()
         self._ends.clear()
         self._chunks.clear()
+        self._standings.clear()
 
     def place(self, thread_id: str, ns: str, epoch: int | None) -> Place | None:
         """A place where a batch that rests on `epoch` (None: on nothing) can go without looking."""
@@ -65,6 +68,14 @@ class Keys:
     def learn_chunk(self, place: Place, digest: bytes, key: int) -> None:
         """Remember a chunk."""
         _remember(self._chunks, (place.epoch, digest), key)
+
+    def standing(self, place: Place) -> tuple[int, Standing] | None:
+        """The serial and the standing of a namespace, as they were when this process last wrote there."""
+        return self._standings.get((place.epoch, place.namespace))
+
+    def learn_standing(self, place: Place, serial: int, standing: Standing) -> None:
+        """Remember how a namespace stands."""
+        _remember(self._standings, (place.epoch, place.namespace), (serial, standing))
 
     def end(self, place: Place, list_key: int) -> int | None:
         """Where a list of the thread of `place` ended when this process last wrote to it."""

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from langgraph_durable.core.records import Found, Inline, Query
+from langgraph_durable.core.records import Found, Inline, Query, Tag
 
 _COLUMNS = {"thread_id", "checkpoint_ns", "checkpoint_id", "parent_checkpoint_id", "type", "checkpoint", "metadata"}
 
@@ -63,7 +63,8 @@ class OfficialTables:
             WHERE {" AND ".join(tests)} ORDER BY c.checkpoint_id DESC, c.thread_id DESC, c.checkpoint_ns DESC"""  # noqa: S608
         wanted: list[tuple[str, str, str]] = []
         for thread_id, ns, checkpoint_id, metadata in cursor.execute(keys, bound):
-            if query.where is None or query.where(_text(metadata)):
+            tags = [Tag(thread_id, ns, checkpoint_id, "")] if query.tagged else []
+            if query.where is None or query.where(_text(metadata), *tags):
                 wanted.append((thread_id, ns, checkpoint_id))
                 if len(wanted) == limit:
                     break
@@ -105,6 +106,22 @@ class OfficialTables:
     def threads(self, cursor: sqlite3.Cursor) -> set[str]:
         """The ids of the threads that have a checkpoint."""
         return {row[0] for row in cursor.execute("SELECT DISTINCT thread_id FROM checkpoints")}
+
+    def count(self, cursor: sqlite3.Cursor, thread_id: str, ns: str) -> int:
+        """How many checkpoints a namespace has."""
+        row = cursor.execute(
+            "SELECT count(*) FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ?", (thread_id, ns)
+        ).fetchone()
+        return int(row[0])
+
+    def newest_metadata(self, cursor: sqlite3.Cursor, thread_id: str, ns: str) -> str | None:
+        """The metadata of the newest checkpoint of a namespace, as text."""
+        row = cursor.execute(
+            """SELECT metadata FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ?
+            ORDER BY checkpoint_id DESC LIMIT 1""",
+            (thread_id, ns),
+        ).fetchone()
+        return None if row is None else _text(row[0])
 
     def ids(self, cursor: sqlite3.Cursor, thread_id: str) -> list[tuple[str, str]]:
         """(namespace, id) of every checkpoint of a thread."""

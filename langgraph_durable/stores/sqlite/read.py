@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Any, NamedTuple
 
-from langgraph_durable.core.records import Chunk, Found, FoundWrites, Inline, Page, Query, Ref
+from langgraph_durable.core.records import Chunk, Found, FoundWrites, Inline, Page, Query, Ref, Tag
 from langgraph_durable.stores.refs import DAMAGED, ListRows, cut, named
 from langgraph_durable.stores.sqlite.official import OfficialTables
 from langgraph_durable.stores.sqlite.refs import unpacked
@@ -28,6 +28,13 @@ _ONE = f"""SELECT {_COLUMNS} FROM durable_threads t
     JOIN durable_namespaces n ON n.thread = t.key
     JOIN durable_checkpoints c ON c.namespace = n.key
     WHERE t.id = ? AND n.ns = ?"""  # noqa: S608
+_TAG = """(SELECT t.id FROM durable_threads t JOIN durable_namespaces n ON n.thread = t.key WHERE n.key = c.namespace),
+    (SELECT n.ns FROM durable_namespaces n WHERE n.key = c.namespace), c.id,
+    coalesce((SELECT s.status FROM durable_standings s WHERE s.namespace = c.namespace AND s.newest = c.id),
+        (SELECT g.status FROM durable_tags g WHERE g.namespace = c.namespace AND g.checkpoint = c.id),
+        (SELECT 'idle' FROM durable_next x WHERE x.namespace = c.namespace AND x.node = '' AND x.checkpoint = c.key),
+        '')
+    """
 _NEWEST = f"{_ONE} ORDER BY c.key DESC LIMIT 1"
 _NAMED = f"{_ONE} AND c.id = ? LIMIT 1"
 
@@ -165,11 +172,12 @@ def _matching(cursor: sqlite3.Cursor, query: Query, after: int | None, size: int
         tests.append("c.key < ?")
         bound.append(after)
     found = 0
-    for key, metadata in cursor.execute(
-        f"SELECT c.key, c.metadata FROM durable_checkpoints c WHERE {' AND '.join(tests)} ORDER BY c.key DESC",  # noqa: S608
+    tag = f", {_TAG}" if query.tagged else ""
+    for key, metadata, *tagged in cursor.execute(
+        f"SELECT c.key, c.metadata{tag} FROM durable_checkpoints c WHERE {' AND '.join(tests)} ORDER BY c.key DESC",  # noqa: S608
         bound,
     ):
-        if query.where is None or query.where(metadata):
+        if query.where is None or query.where(metadata, *([Tag(*tagged)] if tagged else [])):
             yield key
             found += 1
             if found == size:

@@ -12,7 +12,9 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from langgraph_durable.core.records import Standing
 from langgraph_durable.stores.sqlite.keys import Keys, OutdatedError, Place, last_key
+from langgraph_durable.stores.sqlite.standings import values_of
 
 MOST = 64
 """Rows in one statement. Each number of rows is a statement of its own to prepare, and SQLite has a limit."""
@@ -23,6 +25,8 @@ CREATE TEMP VIEW durable_rows AS
 CREATE TEMP TRIGGER durable_row_epoch INSTEAD OF INSERT ON durable_rows WHEN NEW.target = 0 BEGIN
     SELECT RAISE(ABORT, 'another epoch')
     WHERE NOT EXISTS (SELECT 1 FROM durable_threads WHERE key = NEW.a AND epoch = NEW.b);
+    SELECT RAISE(ABORT, 'another lease')
+    WHERE NEW.d IS NOT (SELECT token * (1 - stop) FROM durable_leases WHERE thread = NEW.c);
 END;
 CREATE TEMP TRIGGER durable_row_chunk INSTEAD OF INSERT ON durable_rows WHEN NEW.target = 1 BEGIN
     INSERT INTO durable_chunks (key, thread, digest, kind, data) VALUES (NEW.a, NEW.b, NEW.c, NEW.d, NEW.e);
@@ -43,11 +47,20 @@ CREATE TEMP TRIGGER durable_row_checkpoint INSTEAD OF INSERT ON durable_rows WHE
     INSERT INTO durable_checkpoints
         (key, namespace, id, parent, run, metadata, exact_kind, exact, head_kind, head, parts)
     VALUES (NEW.a, NEW.b, NEW.c, NEW.d, NEW.e, NEW.f, NEW.g, NEW.h, NEW.i, NEW.j, NEW.k);
+END;
+CREATE TEMP TRIGGER durable_row_standing INSTEAD OF INSERT ON durable_rows WHEN NEW.target = 6 BEGIN
+    SELECT RAISE(ABORT, 'another standing')
+    WHERE NOT EXISTS (SELECT 1 FROM durable_standings WHERE namespace = NEW.a AND serial = NEW.b);
+    UPDATE durable_standings SET serial = NEW.b + 1, status = NEW.c, created = NEW.d, updated = NEW.e,
+        checkpoints = NEW.f, bytes = NEW.g, newest = NEW.h, about = NEW.i WHERE namespace = NEW.a;
+END;
+CREATE TEMP TRIGGER durable_row_next INSTEAD OF INSERT ON durable_rows WHEN NEW.target = 7 BEGIN
+    INSERT INTO durable_next (namespace, node, checkpoint) VALUES (NEW.a, NEW.b, NEW.c);
 END
 """
 """One statement a `;` and an END apart: see `view_statements`."""
 
-_EPOCH, _CHUNK, _LIST, _ELEMENT, _WRITE, _CHECKPOINT = range(6)
+_EPOCH, _CHUNK, _LIST, _ELEMENT, _WRITE, _CHECKPOINT, _STANDING, _NEXT = range(8)
 _WIDTH = 12
 _STEP = MOST * _WIDTH
 _PADDING = [(None,) * (_WIDTH - 1 - count) for count in range(_WIDTH)]
@@ -117,7 +130,8 @@ class AtOnce:
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
         self._values: list[Any] = []
-        self._checked: set[int] = set()
+        self._checked: set[tuple[int, int | None]] = set()
+        self._standings: dict[Place, tuple[int, Standing]] = {}
         self._ends: dict[tuple[Place, int], int] = {}
         self._chunks: dict[tuple[Place, bytes], int] = {}
         self._next_chunk = keys.next_chunk
@@ -157,24 +171,39 @@ class AtOnce:
     def relisted(self, place: Place, runs: Sequence[tuple[int, int, int]]) -> int:
         raise OutdatedError
 
-    def checkpoint(self, place: Place, checkpoint_id: str, values: Sequence[Any]) -> None:
-        """A checkpoint; its thread has to have the epoch of `place`."""
+    def checkpoint(self, place: Place, checkpoint_id: str, values: Sequence[Any], following: Sequence[str]) -> None:
+        """A checkpoint, and the nodes that are next after it."""
         key = self._next_checkpoint = _following(self._next_checkpoint)
-        self._epoch(place)
         self._add(_CHECKPOINT, key - 1, place.namespace, checkpoint_id, *values)
+        for node in following:
+            self._add(_NEXT, place.namespace, node, key - 1)
 
     def write(self, place: Place, checkpoint_id: str, values: Sequence[Any]) -> None:
-        """The writes of a task; its thread has to have the epoch of `place`."""
-        self._epoch(place)
+        """The writes of a task."""
         self._add(_WRITE, place.namespace, checkpoint_id, *values)
+
+    def standing(self, place: Place) -> Standing:
+        """How the namespace stands, with what was added here."""
+        known = self._standings.get(place) or self._keys.standing(place)
+        if known is None:
+            raise OutdatedError
+        return known[1]
+
+    def stands(self, place: Place, standing: Standing) -> None:
+        """How the namespace stands from now on."""
+        known = self._standings.get(place) or self._keys.standing(place)
+        assert known is not None
+        self._standings[place] = (known[0], standing)
 
     @property
     def statements(self) -> int:
         """How many statements `insert` takes: a transaction around them is needed unless it is one."""
-        return -(-len(self._values) // _STEP)
+        return -(-(len(self._values) + _WIDTH * len(self._standings)) // _STEP)
 
     def insert(self, cursor: sqlite3.Cursor) -> None:
         """Insert what was collected; sqlite3.IntegrityError when something remembered does not hold any more."""
+        for place, (serial, standing) in self._standings.items():
+            self._add(_STANDING, place.namespace, serial, *values_of(standing))
         values = self._values
         if len(values) <= _STEP:
             cursor.execute(_INSERT[len(values) // _WIDTH], values)
@@ -185,6 +214,8 @@ class AtOnce:
 
     def learned(self) -> None:
         """Remember what is true now that the transaction is committed."""
+        for place, (serial, standing) in self._standings.items():
+            self._keys.learn_standing(place, serial + 1, standing)
         for (place, list_key), end in self._ends.items():
             self._keys.learn_end(place, list_key, end)
         for (place, digest), key in self._chunks.items():
@@ -193,10 +224,11 @@ class AtOnce:
         self._keys.next_list = self._next_list
         self._keys.next_checkpoint = self._next_checkpoint
 
-    def _epoch(self, place: Place) -> None:
-        if place.thread not in self._checked:
-            self._checked.add(place.thread)
-            self._add(_EPOCH, place.thread, place.epoch)
+    def check(self, place: Place, thread_id: str, token: int | None) -> None:
+        """The thread has to have the epoch of `place`, and the lease with this token, or (None) none."""
+        if (place.thread, token) not in self._checked:
+            self._checked.add((place.thread, token))
+            self._add(_EPOCH, place.thread, place.epoch, thread_id, token)
 
     def _add(self, target: int, *values: Any) -> None:
         self._values += (target, *values, *_PADDING[len(values)])

@@ -12,13 +12,19 @@ writes       one row a call of `put_writes`, in order; `entries` is a msgpack li
 chunks       the values; `digest` names a value inside its thread, so that it is there once
 lists        what the elements below belong to: a list only ever grows at its end, and versions are runs of it
 elements     a chunk per row, that holds elements `position` to `position + count` of its list
+standings    how a namespace stands, one row each; `serial` grows whenever it changes, `newest` is the id of the newest
+             checkpoint, `about` a msgpack list of the other fields of `core.records.Standing`
+next         which nodes are next after a checkpoint, by its key; '' where none is
+tags         checkpoints at which something failed, or asked somebody
+leases       which thread is run by whom; a row goes with its lease
 tombstones   which checkpoints were deleted, as hashes, so that a late write can be told
 meta         the schema's version; the key of digests, sealed by the serializer
 """
 
 from __future__ import annotations
 
-VERSION = 1
+VERSION = 2
+"""The tables of version 1 are all in version 2, which has `standings`, `next`, `tags` and `leases` besides."""
 
 CREATE = """
 CREATE TABLE IF NOT EXISTS durable_meta (
@@ -81,6 +87,36 @@ CREATE TABLE IF NOT EXISTS durable_elements (
     count INTEGER NOT NULL,
     chunk INTEGER NOT NULL,
     PRIMARY KEY (list, position)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS durable_standings (
+    namespace INTEGER PRIMARY KEY,
+    serial INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    created REAL,
+    updated REAL NOT NULL,
+    checkpoints INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    newest TEXT NOT NULL,
+    about BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS durable_standing_status ON durable_standings (status) WHERE status != 'idle';
+CREATE TABLE IF NOT EXISTS durable_next (
+    namespace INTEGER NOT NULL,
+    node TEXT NOT NULL,
+    checkpoint INTEGER NOT NULL,
+    PRIMARY KEY (namespace, node, checkpoint)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS durable_tags (
+    namespace INTEGER NOT NULL,
+    checkpoint TEXT NOT NULL,
+    status TEXT NOT NULL,
+    PRIMARY KEY (namespace, checkpoint)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS durable_leases (
+    thread TEXT PRIMARY KEY,
+    token INTEGER NOT NULL,
+    holder TEXT NOT NULL,
+    stop INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS durable_tombstones (
     thread INTEGER NOT NULL,

@@ -6,11 +6,13 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from langgraph_durable.core.records import CopyThread, Ref, Stored
+from langgraph_durable.core.status import copied
 from langgraph_durable.errors import InvalidRequestError
 from langgraph_durable.stores.base import Outcome
 from langgraph_durable.stores.sqlite.keys import checkpoint_ids, last_key, namespace_key, new_epoch, new_thread
 from langgraph_durable.stores.sqlite.official import OfficialTables
 from langgraph_durable.stores.sqlite.refs import packed, unpacked
+from langgraph_durable.stores.sqlite.standings import keep, standing_of, unwritten
 from langgraph_durable.stores.sqlite.tombstones import bury, exhume
 
 
@@ -18,6 +20,7 @@ def delete_thread(
     cursor: sqlite3.Cursor, official: OfficialTables | None, thread_id: str, thread: tuple[int, int] | None
 ) -> Outcome:
     """Take everything of a thread away, in both sets of tables; `thread` is its key and epoch in ours."""
+    cursor.execute("DELETE FROM durable_leases WHERE thread = ?", (thread_id,))
     if official:
         bury(cursor, thread_id, official.ids(cursor, thread_id))
         official.delete_thread(cursor, thread_id)
@@ -29,6 +32,9 @@ def delete_thread(
     for statement in (
         f"DELETE FROM durable_writes WHERE namespace IN ({namespaces})",  # noqa: S608
         f"DELETE FROM durable_checkpoints WHERE namespace IN ({namespaces})",  # noqa: S608
+        f"DELETE FROM durable_standings WHERE namespace IN ({namespaces})",  # noqa: S608
+        f"DELETE FROM durable_next WHERE namespace IN ({namespaces})",  # noqa: S608
+        f"DELETE FROM durable_tags WHERE namespace IN ({namespaces})",  # noqa: S608
         "DELETE FROM durable_elements WHERE list IN (SELECT key FROM durable_lists WHERE thread = ?)",
         "DELETE FROM durable_lists WHERE thread = ?",
         "DELETE FROM durable_chunks WHERE thread = ?",
@@ -59,12 +65,54 @@ def delete_checkpoints(
         row = (namespaces.get(ns), checkpoint_id)
         cursor.execute("DELETE FROM durable_writes WHERE namespace = ? AND checkpoint = ?", row)
         cursor.execute("DELETE FROM durable_checkpoints WHERE namespace = ? AND id = ?", row)
+        cursor.execute("DELETE FROM durable_tags WHERE namespace = ? AND checkpoint = ?", row)
     if not checkpoint_ids(cursor, key):
         return delete_thread(cursor, None, thread_id, thread)
     _collect(cursor, key)
+    _settle_standings(cursor, namespaces.values())
     epoch = new_epoch()
     cursor.execute("UPDATE durable_threads SET epoch = ? WHERE key = ?", (epoch, key))
     return Stored(epoch, ())
+
+
+def _settle_standings(cursor: sqlite3.Cursor, namespaces: Iterable[int]) -> None:
+    """Count anew what is left; of a namespace whose newest checkpoint went nobody knows how it stands."""
+    for namespace in namespaces:
+        cursor.execute(
+            """DELETE FROM durable_next WHERE namespace = ?
+            AND checkpoint NOT IN (SELECT key FROM durable_checkpoints)""",
+            (namespace,),
+        )
+        known = standing_of(cursor, namespace)
+        if known is None:
+            continue
+        serial, standing = known
+        row = cursor.execute(
+            "SELECT 1 FROM durable_checkpoints WHERE namespace = ? AND id = ?", (namespace, standing.checkpoint_id)
+        ).fetchone()
+        if row is None and standing.checkpoint_id:
+            cursor.execute("DELETE FROM durable_standings WHERE namespace = ?", (namespace,))
+        else:
+            checkpoints, size = unwritten(cursor, namespace)
+            keep(cursor, namespace, serial + 1, standing._replace(checkpoints=checkpoints, bytes=size))
+
+
+def _copy_standings(cursor: sqlite3.Cursor, old: int, new: int) -> None:
+    """Copy how a namespace stands; nobody runs the copy."""
+    cursor.execute(
+        """INSERT INTO durable_next (namespace, node, checkpoint)
+        SELECT ?, x.node, n.key FROM durable_next x JOIN durable_checkpoints o ON o.key = x.checkpoint
+        JOIN durable_checkpoints n ON n.namespace = ? AND n.id = o.id WHERE x.namespace = ?""",
+        (new, new, old),
+    )
+    cursor.execute(
+        """INSERT INTO durable_tags (namespace, checkpoint, status)
+        SELECT ?, checkpoint, status FROM durable_tags WHERE namespace = ?""",
+        (new, old),
+    )
+    known = standing_of(cursor, old)
+    if known is not None:
+        keep(cursor, new, 1, copied(known[1]))
 
 
 def _collect(cursor: sqlite3.Cursor, thread: int) -> None:
@@ -169,6 +217,8 @@ def copy_thread(
             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
             (namespaces[row[1]], *row[2:10], parts),
         )
+    for old_namespace, new_namespace in namespaces.items():
+        _copy_standings(cursor, old_namespace, new_namespace)
     for namespace, checkpoint_id, position, task_id, task_path, replaces, entries in cursor.execute(
         """SELECT namespace, checkpoint, position, task_id, task_path, replaces, entries FROM durable_writes
         WHERE namespace IN (SELECT key FROM durable_namespaces WHERE thread = ?)""",
