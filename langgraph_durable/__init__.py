@@ -1,4 +1,4 @@
-"""A durable checkpointer for LangGraph: `graph.compile(checkpointer=SqliteSaver("agent.db"))`."""
+"""A durable checkpointer for LangGraph, `graph.compile(checkpointer=SqliteSaver("agent.db"))`, and `durable(graph)`."""
 
 from langgraph_durable.copying import acopy, copy
 from langgraph_durable.errors import (
@@ -20,6 +20,7 @@ from langgraph_durable.errors import (
     ThreadDeletedError,
     UnserializableError,
 )
+from langgraph_durable.runs import durable
 from langgraph_durable.saver import AsyncSqliteSaver, FileSaver, SqliteSaver
 from langgraph_durable.threads import ThreadInfo
 from langgraph_durable.urls import open_saver
@@ -50,5 +51,6 @@ __all__ = [
     "UnserializableError",
     "acopy",
     "copy",
+    "durable",
     "open_saver",
 ]

@@ -1,0 +1,451 @@
+"""What it takes to go on with a thread, decided once for both forms of a graph: generators that ask, and never wait.
+
+What is yielded is a call of the graph, or a flow of the saver, or an attempt to recover a thread; two loops, one that
+blocks and one that awaits, answer. Each generator runs while its caller holds the thread, but for those that only look.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.pregel import Pregel
+from langgraph.types import Command
+
+from langgraph_durable.core import flows, standings
+from langgraph_durable.core.conversation import closed, unanswered
+from langgraph_durable.core.records import Batch, DeleteCheckpoints
+from langgraph_durable.core.requests import Flow, Pause, Session
+from langgraph_durable.core.running import OnBusy, Taken
+from langgraph_durable.core.steps import Rerun, at_step, before_turn, off_the_path, rerun
+from langgraph_durable.errors import InvalidRequestError, NothingToResumeError
+from langgraph_durable.saver import DurableSaver
+
+T = TypeVar("T")
+
+log = logging.getLogger("langgraph_durable")
+
+MISSING: Any = type("Missing", (), {"__repr__": lambda self: "<no answer>"})()
+"""No answer: None is one."""
+
+LONGEST_BACKOFF = 60.0
+
+
+class Settings(NamedTuple):
+    """What `durable` was given."""
+
+    owner: str | None
+    on_busy: OnBusy
+    on_crash: str
+    max_recoveries: int
+    lease_seconds: float
+    heartbeat_seconds: float
+    breakpoints: str | Sequence[str] = ()
+
+
+class Setting(NamedTuple):
+    """The run in which something is asked."""
+
+    thread_id: str
+    taken: Taken
+    settings: Settings
+
+
+class Call(NamedTuple):
+    """Call a method of the graph, or its twin for coroutines. Answer: what it returns."""
+
+    method: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any] = {}
+
+
+class Do(NamedTuple):
+    """Do a flow of the saver. Answer: what it ends with."""
+
+    flow: Callable[..., Flow[Any]]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any] = {}
+
+
+class Attempt(NamedTuple):
+    """Try to go on with a thread that is still of a status in `wanted`, and was `tried` that often at a checkpoint.
+
+    Answer: an `Attempted`.
+    """
+
+    thread_id: str
+    wanted: tuple[str, ...]
+    tried: int
+    checkpoint_id: str
+    backoff: float
+    error: Exception | None
+
+
+class Attempted(NamedTuple):
+    """What became of an attempt, and where it began: the status of the thread, "" when another run has or had it."""
+
+    status: str
+    recoveries: int
+    checkpoint_id: str
+    error: Exception | None
+
+
+NOT_TRIED = Attempted("", 0, "", None)
+
+Asking: TypeAlias = Generator[Call | Do | Attempt, Any, T]
+
+
+class Recovered(NamedTuple):
+    """A thread that `recover` went on with: how it stands now, how often that was tried, and what it last raised."""
+
+    thread_id: str
+    status: str
+    attempts: int
+    error: Exception | None
+
+
+class Resumption(NamedTuple):
+    """What to run, and what that means."""
+
+    input: Any
+    config: RunnableConfig
+    rerun: Rerun
+
+
+def drive(
+    graph: Pregel[Any, Any, Any, Any],
+    saver: DurableSaver,
+    asking: Asking[T],
+    attempt: Callable[[Attempt], Attempted] | None = None,
+) -> T:
+    """What a generator ends with, everything it asks for having been done."""
+    answer: Any = None
+    try:
+        asked = next(asking)
+        while True:
+            try:
+                if isinstance(asked, Do):
+                    answer = saver._do(asked.flow, *asked.args, **asked.kwargs)
+                elif isinstance(asked, Call):
+                    answer = getattr(graph, asked.method)(*asked.args, **asked.kwargs)
+                else:
+                    assert attempt is not None
+                    answer = attempt(asked)
+            except BaseException as error:  # noqa: BLE001  the generator decides: it raises it again, or goes on
+                asked = asking.throw(error)
+            else:
+                asked = asking.send(answer)
+    except StopIteration as end:
+        return cast(T, end.value)
+
+
+async def adrive(
+    graph: Pregel[Any, Any, Any, Any],
+    saver: DurableSaver,
+    asking: Asking[T],
+    attempt: Callable[[Attempt], Awaitable[Attempted]] | None = None,
+) -> T:
+    """`drive` for a coroutine."""
+    answer: Any = None
+    try:
+        asked = next(asking)
+        while True:
+            try:
+                if isinstance(asked, Do):
+                    answer = await saver._ado(asked.flow, *asked.args, **asked.kwargs)
+                elif isinstance(asked, Call):
+                    answer = await getattr(graph, "a" + asked.method)(*asked.args, **asked.kwargs)
+                else:
+                    assert attempt is not None
+                    answer = await attempt(asked)
+            except BaseException as error:  # noqa: BLE001  as above
+                asked = asking.throw(error)
+            else:
+                asked = asking.send(answer)
+    except StopIteration as end:
+        return cast(T, end.value)
+
+
+class Phase(NamedTuple):
+    """What a run gives the graph."""
+
+    input: Any
+    config: RunnableConfig | None
+
+
+def phases(setting: Setting, input: Any, config: RunnableConfig | None) -> Asking[list[Phase]]:
+    """What a run gives the graph, one after the other: what had not finished comes before new input."""
+    seen = setting.taken.seen
+    addressed = bool(((config or {}).get("configurable") or {}).get("checkpoint_id"))
+    if isinstance(input, Command) and input.resume is not None and not addressed:
+        answers = yield from _answer(setting.thread_id, input.resume)
+        return [Phase(replace(input, resume=answers), config)]
+    unfinished = seen is not None and seen.status in ("error", "crashed") and bool(setting.taken.nodes)
+    if isinstance(input, Command) or addressed or not unfinished or (input is not None and _at_breakpoint(setting)):
+        return [Phase(input, config)]
+    if input is None:
+        return [Phase(None, (yield from skipped(setting.thread_id, config)))]
+    assert seen is not None
+    if setting.settings.on_crash == "fail":
+        nodes = ", ".join(setting.taken.nodes)
+        raise InvalidRequestError(
+            f"thread {setting.thread_id!r} is in status {seen.status!r} with {nodes} not finished, and new input would "
+            "throw away what had: `resume` finishes it first, `rewind` goes back before it"
+        )
+    return [Phase(None, (yield from skipped(setting.thread_id, config))), Phase(input, config)]
+
+
+def skipped(thread_id: str, config: RunnableConfig | None) -> Asking[RunnableConfig]:
+    """The config to go on with without input: that of an earlier checkpoint where a router raised, and what should have
+    come after it was skipped by who went on without holding the thread.
+    """
+    given = config or {}
+    thread: standings.Thread | None = yield Do(standings.find_thread, (thread_id,))
+    standing = thread.standing if thread is not None else None
+    if standing is None or standing.reason != "router" or not standing.nodes:
+        return given
+    state = yield Call("get_state", (_config(thread_id),))
+    if state.next:
+        return given
+    checkpoint_id = yield Do(standings.before_node, (thread_id, standing.nodes[0], -1))
+    where = {**(given.get("configurable") or {}), "thread_id": thread_id, "checkpoint_id": checkpoint_id}
+    return cast(RunnableConfig, {**given, "configurable": where})
+
+
+def ready(setting: Setting, phase: Phase) -> Asking[None]:
+    """See to it that new input meets a conversation that a model provider accepts: tool calls have results."""
+    if phase.input is None or isinstance(phase.input, Command) or setting.taken.seen is None:
+        return
+    if setting.taken.seen.status == "idle" or ((phase.config or {}).get("configurable") or {}).get("checkpoint_id"):
+        return
+    here = _config(setting.thread_id)
+    state = yield Call("get_state", (here,))
+    missing = unanswered(state.values, [task.result for task in state.tasks])
+    if missing:
+        values = {channel: closed(calls) for channel, calls in missing.items()}
+        node = next((task.name for task in state.tasks if task.name != "__start__"), None)
+        log.info(
+            "thread %r: %s tool calls without a result are closed", setting.thread_id, sum(map(len, missing.values()))
+        )
+        yield Call("update_state", (here, values, node))
+
+
+def resuming(
+    thread_id: str, config: RunnableConfig, answer: Any, node: str | None, occurrence: int
+) -> Asking[Resumption]:
+    """What to give the graph for a thread to go on."""
+    if node is not None:
+        if answer is not MISSING:
+            raise InvalidRequestError("an answer goes to the node that waits for it: pass `resume` or `from_node`")
+        checkpoint_id = yield Do(standings.before_node, (thread_id, node, occurrence))
+        plan: Rerun = yield Do(rerun, (thread_id, checkpoint_id, (node,)))
+        metadata = {**(config.get("metadata") or {}), "forked_from": checkpoint_id, "forked_from_thread": thread_id}
+        where = cast(
+            RunnableConfig, {**config, "configurable": {**config["configurable"], "checkpoint_id": checkpoint_id}}
+        )
+        return Resumption(None, cast(RunnableConfig, {**where, "metadata": metadata}), plan)
+    thread: standings.Thread | None = yield Do(standings.find_thread, (thread_id,))
+    if thread is None or thread.standing is None:
+        raise NothingToResumeError(f"there is no thread {thread_id!r} to resume: nothing was stored of it")
+    plan = yield Do(rerun, (thread_id, thread.standing.checkpoint_id))
+    if answer is not MISSING:
+        answers = yield from _answer(thread_id, answer)
+        return Resumption(Command(resume=answers), config, plan)
+    pending = yield from _pending(thread_id)
+    standing = thread.standing
+    if pending and standing.status == "interrupted" and standing.reason == "node":
+        raise InvalidRequestError(
+            f"thread {thread_id!r} waits for an answer: pass `resume=answer`, or {{interrupt_id: answer}}, for "
+            f"{_asked(pending)}"
+        )
+    if standing.status == "idle":
+        raise NothingToResumeError(f"thread {thread_id!r} has nothing left to do: its last run came to its end")
+    return Resumption(None, (yield from skipped(thread_id, config)), plan)
+
+
+def forking(
+    thread_id: str,
+    node: str | None,
+    occurrence: int,
+    step: int | None,
+    checkpoint_id: str | None,
+    to: str | None,
+    values: Any,
+    as_node: str | None,
+    *,
+    dry_run: bool,
+) -> Asking[RunnableConfig | Rerun]:
+    """A branch at a checkpoint, of the same thread or in another one."""
+    if sum(one is not None for one in (node, step, checkpoint_id)) > 1:
+        raise InvalidRequestError("a branch begins at one checkpoint: pass `from_node`, `step` or `checkpoint_id`")
+    if node is not None:
+        checkpoint_id = yield Do(standings.before_node, (thread_id, node, occurrence))
+    elif step is not None:
+        checkpoint_id = yield Do(at_step, (thread_id, step))
+    elif checkpoint_id is None:
+        thread: standings.Thread | None = yield Do(standings.find_thread, (thread_id,))
+        if thread is None or thread.standing is None:
+            raise InvalidRequestError(f"there is no thread {thread_id!r} to fork: nothing was stored of it")
+        checkpoint_id = thread.standing.checkpoint_id
+    plan: Rerun = yield Do(rerun, (thread_id, checkpoint_id, (node,) if node else ()))
+    if dry_run:
+        return plan
+    log.info("%s", plan)
+    if to is None:
+        return (yield from _branch(thread_id, thread_id, checkpoint_id, values, as_node))
+    yield Do(_copy_up_to, (thread_id, to, checkpoint_id))
+    try:
+        return (yield from _branch(thread_id, to, checkpoint_id, values, as_node))
+    except Exception:
+        yield Do(flows.delete_thread, (to,))  # what cannot be made whole is not left behind
+        raise
+
+
+def rewinding(thread_id: str, turns: int, *, dry_run: bool) -> Asking[RunnableConfig | Rerun]:
+    """A branch before the last inputs."""
+    checkpoint_id: str = yield Do(before_turn, (thread_id, turns))
+    if dry_run:
+        plan: Rerun = yield Do(rerun, (thread_id, checkpoint_id))
+        return plan
+    return (yield from _branch(thread_id, thread_id, checkpoint_id, None, None))
+
+
+def recovering(most: int, *, errors: bool, backoff: float) -> Asking[list[Recovered]]:
+    """Every thread that is to be gone on with, tried as often as it may be."""
+    wanted = ("crashed", "error") if errors else ("crashed",)
+    threads: list[standings.Thread]
+    threads, _ = yield Do(
+        standings.find_threads,
+        (),
+        {"wanted": wanted, "metadata": None, "order": "id", "limit": None, "after": None},
+    )
+    done: list[Recovered] = []
+    for thread in threads:
+        if thread.seen.reason == "gave up":
+            continue
+        tried, checkpoint_id, error = 0, "", None
+        for times in count(1):
+            attempted: Attempted = yield Attempt(thread.stood.thread_id, wanted, tried, checkpoint_id, backoff, error)
+            # Who makes progress is not given up, and yet has to come to an end: a loop of a graph may have none.
+            again = errors and attempted.error is not None and attempted.status == "error" and times <= most
+            if not again:
+                break
+            tried, checkpoint_id, error = attempted.recoveries, attempted.checkpoint_id, attempted.error
+        if attempted.recoveries:
+            done.append(
+                Recovered(
+                    thread.stood.thread_id,
+                    attempted.status,
+                    min(max(attempted.recoveries, times), most),
+                    attempted.error or error,
+                )
+            )
+    return done
+
+
+def attempting(setting: Setting, one: Attempt) -> Asking[str]:
+    """How an attempt to recover goes on: "returned" to run the thread, else how it ends without that."""
+    taken = setting.taken
+    if taken.seen is None or taken.seen.status not in one.wanted or taken.seen.reason == "gave up":
+        return "nothing"
+    if _at_breakpoint(setting):
+        return "breakpoint"
+    if taken.recoveries > setting.settings.max_recoveries:
+        return "gave up"
+    if taken.recoveries > 1:
+        yield Do(_pause, (min(one.backoff * 2 ** (taken.recoveries - 2), LONGEST_BACKOFF),))
+    return "returned"
+
+
+def _answer(thread_id: str, answer: Any) -> Asking[dict[str, Any]]:
+    """An answer by the id of what it answers; NothingToResumeError where nobody waits for it.
+
+    LangGraph keeps an answer that does not say what it is for, and gives it to whoever asks next, should the process
+    die before the one who asked has finished.
+    """
+    pending = yield from _pending(thread_id)
+    ids = [interrupt.id for interrupt in pending]
+    named = isinstance(answer, dict) and bool(answer) and all(is_id(key) for key in answer)
+    if not pending or (named and not {*answer} <= {*ids}):
+        raise NothingToResumeError(
+            f"thread {thread_id!r} waits for no such answer: it was answered already, or nobody was asked; this one "
+            "was not used"
+        )
+    if named:
+        return dict(answer)
+    if len(pending) > 1:
+        raise InvalidRequestError(
+            f"thread {thread_id!r} waits for {len(pending)} answers: pass {{interrupt_id: answer}}, for "
+            f"{_asked(pending)}"
+        )
+    return {ids[0]: answer}
+
+
+def _at_breakpoint(setting: Setting) -> bool:
+    """Whether a thread that looks crashed waits for somebody: a graph that is not durable does not tell its saver that
+    it has come to a breakpoint. It is one that the graph was compiled with.
+    """
+    taken, breakpoints = setting.taken, setting.settings.breakpoints
+    if taken.held or taken.seen is None or taken.seen.status != "crashed":
+        return False
+    return bool(taken.nodes) and (breakpoints == "*" or not {*breakpoints}.isdisjoint(taken.nodes))
+
+
+def _pending(thread_id: str) -> Asking[tuple[Any, ...]]:
+    """The interrupts that wait for an answer."""
+    state = yield Call("get_state", (_config(thread_id),))
+    return tuple(interrupt for task in state.tasks for interrupt in task.interrupts)
+
+
+def _asked(pending: Sequence[Any]) -> str:
+    return "; ".join(f"{one.id}: {_short(one.value)}" for one in pending)
+
+
+def is_id(key: object) -> bool:
+    """Whether it is the id of an interrupt, as LangGraph makes them: 128 bits of xxh3 in hexadecimal digits."""
+    return isinstance(key, str) and re.fullmatch(r"[0-9a-f]{32}", key) is not None
+
+
+def _branch(
+    source: str, thread_id: str, checkpoint_id: str, values: Any, as_node: str | None
+) -> Asking[RunnableConfig]:
+    where = _config(thread_id, checkpoint_id)
+    yield Do(_note, ({"forked_from": checkpoint_id, "forked_from_thread": source},))
+    node = as_node if values is not None or as_node is not None else "__copy__"
+    config: RunnableConfig = yield Call("update_state", (where, values, node))
+    return config
+
+
+def _copy_up_to(session: Session, source: str, target: str, checkpoint_id: str) -> Flow[None]:
+    """Copy a thread, and of the copy keep what led to a checkpoint."""
+    yield from flows.copy_thread(session, source, target)
+    gone = yield from off_the_path(session, target, checkpoint_id)
+    if gone:
+        yield Batch(target, None, (), DeleteCheckpoints(tuple(gone)))
+        session.memory.forget(target)
+
+
+def _note(session: Session, metadata: dict[str, Any]) -> Flow[None]:
+    """Have every checkpoint that this run puts say so."""
+    assert session.fence is not None
+    session.fence.metadata = metadata
+    yield from ()
+
+
+def _pause(session: Session, seconds: float) -> Flow[None]:
+    yield Pause(seconds)
+
+
+def _config(thread_id: str, checkpoint_id: str | None = None) -> RunnableConfig:
+    where = {"thread_id": thread_id, "checkpoint_ns": ""}
+    return {"configurable": {**where, **({"checkpoint_id": checkpoint_id} if checkpoint_id else {})}}
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

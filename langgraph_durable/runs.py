@@ -1,0 +1,394 @@
+"""A graph whose runs hold their thread, end as something that can be told, and go on where they ended.
+
+`durable(graph)` is the same graph, of a class of its own: everything that runs it goes through `stream` or `astream`,
+which take the lease of the thread, run the graph with a saver that carries the lease's token, and write down how the
+run ended. What is decided on the way is in `resuming`, once for both forms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing
+from typing import Any, Literal, cast
+
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import ensure_config, merge_configs, var_child_runnable_config
+from langgraph.pregel import Pregel
+from langgraph.types import StateUpdate
+
+from langgraph_durable.core.plan import address
+from langgraph_durable.core.steps import Rerun
+from langgraph_durable.errors import (
+    InvalidRequestError,
+    ThreadBusyError,
+)
+from langgraph_durable.holding import Run
+from langgraph_durable.progress import bar
+from langgraph_durable.resuming import (
+    MISSING,
+    NOT_TRIED,
+    Asking,
+    Attempt,
+    Attempted,
+    Recovered,
+    Settings,
+    adrive,
+    attempting,
+    drive,
+    forking,
+    log,
+    phases,
+    ready,
+    recovering,
+    resuming,
+    rewinding,
+    skipped,
+)
+from langgraph_durable.saver import DurableSaver
+
+_TASK = "__pregel_task_id"
+_DURABILITY = "__pregel_durability"
+_COORDINATES = ("thread_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map")
+
+
+def durable(
+    graph: Pregel[Any, Any, Any, Any],
+    *,
+    owner: str | None = None,
+    on_busy: Literal["raise", "wait", "interrupt"] = "raise",
+    on_crash: Literal["resume", "fail"] = "resume",
+    max_recoveries: int = 3,
+    lease_seconds: float = 30.0,
+    heartbeat_seconds: float = 5.0,
+) -> DurableGraph:
+    """The graph, with one runner a thread, an exact end of every run, and `resume`, `fork`, `rewind` and `recover`.
+
+    It is used wherever the compiled graph was. `owner` is what others are told of who runs a thread. A run that finds
+    its thread in use raises ThreadBusyError, waits, or asks that run to end and waits (`on_busy`). New input for a
+    thread whose last run failed or crashed: that run is finished first, or (`on_crash="fail"`) InvalidRequestError.
+    A run whose process cannot be asked after, since it is on another machine, counts as gone `lease_seconds` after
+    its last sign of life, which it gives every `heartbeat_seconds`. Checkpoints are stored with `durability="sync"`
+    unless another is given.
+
+    InvalidRequestError for a graph that was not compiled with a saver of this package.
+    """
+    if not isinstance(graph, Pregel) or not isinstance(graph.checkpointer, DurableSaver):
+        raise InvalidRequestError(
+            "durable takes a graph that was compiled with a saver of this package: "
+            'durable(builder.compile(checkpointer=SqliteSaver("agent.db")))'
+        )
+    if isinstance(graph, DurableGraph):
+        graph = graph._graph()
+    for name, value, allowed in (
+        ("on_busy", on_busy, ("raise", "wait", "interrupt")),
+        ("on_crash", on_crash, ("resume", "fail")),
+    ):
+        if value not in allowed:
+            raise InvalidRequestError(f"{name} must be one of {', '.join(allowed)}, and it is {value!r}")
+    if not 0 < heartbeat_seconds < lease_seconds:
+        raise InvalidRequestError(
+            f"heartbeat_seconds ({heartbeat_seconds}) must be more than 0 and less than lease_seconds ({lease_seconds})"
+        )
+    kind = type(graph)
+    settings = Settings(
+        owner,
+        on_busy,
+        on_crash,
+        max_recoveries,
+        lease_seconds,
+        heartbeat_seconds,
+        graph.interrupt_before_nodes,
+    )
+    # A class and no attributes: LangGraph makes copies of a graph from all the attributes that it has.
+    made = type(
+        f"Durable{kind.__name__}", (DurableGraph, kind), {"_settings": settings, "_kind": kind, "__module__": __name__}
+    )
+    return cast(DurableGraph, made(**_attributes(graph)))
+
+
+class DurableGraph(Pregel[Any, Any, Any, Any]):
+    """A compiled graph whose runs are durable; `durable` makes one."""
+
+    _settings: Settings
+    _kind: type[Pregel[Any, Any, Any, Any]]
+
+    # -- the graph's own methods -------------------------------------------------------------------------------------
+
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
+        """`stream` of the graph, in a run that holds the thread. ThreadBusyError when another one does."""
+        if _nested(config):
+            yield from super().stream(input, config, **kwargs)
+            return
+        with self._run(config) as run:
+            for phase in drive(run.graph, run.saver, phases(run.setting, input, config)):
+                drive(run.graph, run.saver, ready(run.setting, phase))
+                run.began = True
+                yield from run.graph.stream(*phase, **_durably(config, kwargs))
+
+    async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
+        """`stream` for a coroutine."""
+        if _nested(config):
+            async with _closing(super().astream(input, config, **kwargs)) as nested:
+                async for chunk in nested:
+                    yield chunk
+            return
+        async with self._run(config) as run:
+            for phase in await adrive(run.graph, run.saver, phases(run.setting, input, config)):
+                await adrive(run.graph, run.saver, ready(run.setting, phase))
+                run.began = True
+                # Closed here and now: what runs in a stream that nobody reads any more ends before its run does.
+                async with _closing(run.graph.astream(*phase, **_durably(config, kwargs))) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+
+    def bulk_update_state(self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]) -> RunnableConfig:
+        """`bulk_update_state` of the graph, while nobody runs the thread."""
+        if _nested(config):
+            return super().bulk_update_state(config, supersteps)
+        with self._run(config, how="updated") as run:
+            return run.graph.bulk_update_state(config, supersteps)
+
+    async def abulk_update_state(
+        self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]
+    ) -> RunnableConfig:
+        """`bulk_update_state` for a coroutine."""
+        if _nested(config):
+            return await super().abulk_update_state(config, supersteps)
+        async with self._run(config, how="updated") as run:
+            return await run.graph.abulk_update_state(config, supersteps)
+
+    # -- going on ----------------------------------------------------------------------------------------------------
+
+    def resume(
+        self,
+        thread_id: str,
+        *,
+        resume: Any = MISSING,
+        from_node: str | None = None,
+        occurrence: int = -1,
+        config: RunnableConfig | None = None,
+        dry_run: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """What the graph gives when a thread goes on from where its last run ended.
+
+        After an error or a crash only what had not finished runs. A node that asked somebody gets `resume` as its
+        answer, or `{interrupt_id: answer, ...}`. `from_node` goes back to the checkpoint before that node was next
+        for the `occurrence`-th time (0 is the first, -1 the last) and runs on from there, on a branch of its own. What
+        will run again is logged before it does; `dry_run` only gives it, as a `Rerun`. `config` and `kwargs` are the
+        graph's.
+
+        NothingToResumeError when nothing is left to do, or an answer comes for what was answered already.
+        InvalidRequestError when an answer is needed and there is none, or the node was never next.
+        """
+        given = _config_of(config, thread_id)
+        asking = resuming(thread_id, given, resume, from_node, occurrence)
+        if dry_run:
+            return drive(self._graph(), self._saver, asking).rerun
+        with self._run(given) as run:
+            found = drive(run.graph, run.saver, asking)
+            log.info("%s", found.rerun)
+            run.began = True
+            return run.graph.invoke(found.input, found.config, **_durably(config, kwargs))
+
+    async def aresume(
+        self,
+        thread_id: str,
+        *,
+        resume: Any = MISSING,
+        from_node: str | None = None,
+        occurrence: int = -1,
+        config: RunnableConfig | None = None,
+        dry_run: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """`resume` for a coroutine."""
+        given = _config_of(config, thread_id)
+        asking = resuming(thread_id, given, resume, from_node, occurrence)
+        if dry_run:
+            return (await adrive(self._graph(), self._saver, asking)).rerun
+        async with self._run(given) as run:
+            found = await adrive(run.graph, run.saver, asking)
+            log.info("%s", found.rerun)
+            run.began = True
+            return await run.graph.ainvoke(found.input, found.config, **_durably(config, kwargs))
+
+    def fork(
+        self,
+        thread_id: str,
+        *,
+        from_node: str | None = None,
+        occurrence: int = -1,
+        step: int | None = None,
+        checkpoint_id: str | None = None,
+        to: str | None = None,
+        values: Any = None,
+        as_node: str | None = None,
+        dry_run: bool = False,
+    ) -> RunnableConfig | Rerun:
+        """The config of a branch that begins at an earlier checkpoint: `app.invoke(None, config)` runs it.
+
+        The checkpoint is the one before a node was next, or of a step, or the one of that id; the newest, if none is
+        named. The branch is in the same thread, whose newest checkpoint it becomes, or in the new thread `to`, which
+        has the history that led there and nothing else. `values` are written to it as by `update_state`. Its metadata
+        say where it comes from, as `forked_from` (a checkpoint id) and `forked_from_thread`.
+
+        InvalidRequestError when there is no such checkpoint, or `to` is a thread already.
+        """
+        asking = forking(thread_id, from_node, occurrence, step, checkpoint_id, to, values, as_node, dry_run=dry_run)
+        return self._branched(thread_id, to, asking, dry_run)
+
+    async def afork(
+        self,
+        thread_id: str,
+        *,
+        from_node: str | None = None,
+        occurrence: int = -1,
+        step: int | None = None,
+        checkpoint_id: str | None = None,
+        to: str | None = None,
+        values: Any = None,
+        as_node: str | None = None,
+        dry_run: bool = False,
+    ) -> RunnableConfig | Rerun:
+        """`fork` for a coroutine."""
+        asking = forking(thread_id, from_node, occurrence, step, checkpoint_id, to, values, as_node, dry_run=dry_run)
+        return await self._abranched(thread_id, to, asking, dry_run)
+
+    def rewind(self, thread_id: str, turns: int = 1, *, dry_run: bool = False) -> RunnableConfig | Rerun:
+        """The config of the thread as it was before its last `turns` inputs; nothing is deleted.
+
+        InvalidRequestError when there were not as many, or nothing was before them.
+        """
+        return self._branched(thread_id, None, rewinding(thread_id, turns, dry_run=dry_run), dry_run)
+
+    async def arewind(self, thread_id: str, turns: int = 1, *, dry_run: bool = False) -> RunnableConfig | Rerun:
+        """`rewind` for a coroutine."""
+        return await self._abranched(thread_id, None, rewinding(thread_id, turns, dry_run=dry_run), dry_run)
+
+    def recover(
+        self,
+        *,
+        errors: bool = False,
+        config: RunnableConfig | Callable[[str], RunnableConfig] | None = None,
+        backoff_seconds: float = 1.0,
+        progress: bool | None = None,
+    ) -> list[Recovered]:
+        """What became of every crashed thread, and (`errors`) of every one whose last run failed: each is run on.
+
+        `config` is for each run, or a function that makes it of the thread's id. A thread that makes no progress is
+        tried `max_recoveries` times, with a pause of `backoff_seconds` before the second that doubles each time; then
+        it stays `error` with the reason `gave up`, and is left alone. Who recovers at the same time takes others.
+        """
+        asking = recovering(self._settings.max_recoveries, errors=errors, backoff=backoff_seconds)
+        with bar("recovering", None, "threads", progress) as shown:
+            return drive(self._graph(), self._saver, asking, lambda one: shown.update() or self._attempt(one, config))
+
+    async def arecover(
+        self,
+        *,
+        errors: bool = False,
+        config: RunnableConfig | Callable[[str], RunnableConfig] | None = None,
+        backoff_seconds: float = 1.0,
+        progress: bool | None = None,
+    ) -> list[Recovered]:
+        """`recover` for a coroutine."""
+        asking = recovering(self._settings.max_recoveries, errors=errors, backoff=backoff_seconds)
+        with bar("recovering", None, "threads", progress) as shown:
+            return await adrive(
+                self._graph(), self._saver, asking, lambda one: shown.update() or self._aattempt(one, config)
+            )
+
+    # -- what these are made of --------------------------------------------------------------------------------------
+
+    @property
+    def _saver(self) -> DurableSaver:
+        return cast(DurableSaver, self.checkpointer)
+
+    def _graph(self, saver: DurableSaver | None = None) -> Pregel[Any, Any, Any, Any]:
+        """The graph as it was before it was made durable, with that saver."""
+        return self._kind(**{**_attributes(self), "checkpointer": saver or self._saver})
+
+    def _run(self, config: RunnableConfig | None, **how: Any) -> Run:
+        merged = merge_configs(self.config, config) if self.config else config
+        return Run(self._saver, self._graph, self._settings, address(ensure_config(merged)).thread_id, **how)
+
+    def _branched(
+        self, thread_id: str, to: str | None, asking: Asking[RunnableConfig | Rerun], dry_run: bool
+    ) -> RunnableConfig | Rerun:
+        if dry_run:
+            return drive(self._graph(), self._saver, asking)
+        with self._run(_config_of(None, to or thread_id), how="updated") as run:
+            return drive(run.graph, run.saver, asking)
+
+    async def _abranched(
+        self, thread_id: str, to: str | None, asking: Asking[RunnableConfig | Rerun], dry_run: bool
+    ) -> RunnableConfig | Rerun:
+        if dry_run:
+            return await adrive(self._graph(), self._saver, asking)
+        async with self._run(_config_of(None, to or thread_id), how="updated") as run:
+            return await adrive(run.graph, run.saver, asking)
+
+    def _attempt(self, one: Attempt, config: Any) -> Attempted:
+        given = _config_of(config(one.thread_id) if callable(config) else config, one.thread_id)
+        run = self._run(given, on_busy="raise", tried=(one.tried, one.checkpoint_id))
+        try:
+            with run:
+                run.how = drive(run.graph, run.saver, attempting(run.setting, one))
+                if run.how == "returned":
+                    run.began = True
+                    where = drive(run.graph, run.saver, skipped(one.thread_id, given))
+                    run.graph.invoke(None, where, **_durably(given, {}))
+        except ThreadBusyError as error:
+            return run.attempted(error) if run.began else NOT_TRIED
+        except Exception as error:  # noqa: BLE001  what a graph raises is what there is to tell of its thread
+            return run.attempted(error)
+        return run.attempted(None)
+
+    async def _aattempt(self, one: Attempt, config: Any) -> Attempted:
+        given = _config_of(config(one.thread_id) if callable(config) else config, one.thread_id)
+        run = self._run(given, on_busy="raise", tried=(one.tried, one.checkpoint_id))
+        try:
+            async with run:
+                run.how = await adrive(run.graph, run.saver, attempting(run.setting, one))
+                if run.how == "returned":
+                    run.began = True
+                    where = await adrive(run.graph, run.saver, skipped(one.thread_id, given))
+                    await run.graph.ainvoke(None, where, **_durably(given, {}))
+        except ThreadBusyError as error:
+            return run.attempted(error) if run.began else NOT_TRIED
+        except Exception as error:  # noqa: BLE001  as above
+            return run.attempted(error)
+        return run.attempted(None)
+
+
+def _attributes(graph: Pregel[Any, Any, Any, Any]) -> dict[str, Any]:
+    """What a graph of the same kind is made of, as `Pregel.copy` has it."""
+    return {name: value for name, value in vars(graph).items() if name != "__orig_class__"}
+
+
+def _closing(stream: AsyncIterator[Any]) -> aclosing[AsyncGenerator[Any, None]]:
+    return aclosing(cast("AsyncGenerator[Any, None]", stream))
+
+
+def _nested(config: RunnableConfig | None) -> bool:
+    """Whether this runs inside of a node of another run, under the same thread and the same lease."""
+    given = (config or {}).get("configurable") or {}
+    if any(given.get(name) for name in _COORDINATES):
+        return _TASK in given
+    around = var_child_runnable_config.get() or {}
+    return _TASK in given or _TASK in (around.get("configurable") or {})
+
+
+def _durably(config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a run, with the durability that it has unless another was given."""
+    if kwargs.get("durability") is None and _DURABILITY not in ((config or {}).get("configurable") or {}):
+        return {**kwargs, "durability": "sync"}
+    return kwargs
+
+
+def _config_of(config: RunnableConfig | None, thread_id: str) -> RunnableConfig:
+    given = config or {}
+    return cast(
+        RunnableConfig, {**given, "configurable": {**(given.get("configurable") or {}), "thread_id": thread_id}}
+    )
