@@ -72,7 +72,7 @@ def ratios(measured: Mapping[str, Sequence[Round]]) -> Table:
 
 def seconds(measured: Mapping[str, Sequence[Round]], sizes: Sizes) -> Table:
     """The medians of the whole time of each saver's runs."""
-    roles: tuple[Role, ...] = ("floor", "memory", "official", "ours")
+    roles: tuple[Role, ...] = ("floor", "memory", "official", "ours", "durable")
     rows = []
     for name, rounds in measured.items():
         middle = median(rounds)
@@ -121,7 +121,7 @@ def _second_half(one: Round) -> float | None:
 
 
 def _figure(role: Role, of: Callable[[Figures], float | None]) -> Callable[[Round], float | None]:
-    return lambda one: of(one[role])
+    return lambda one: of(one[role]) if role in one else None
 
 
 def _spread(values: Sequence[float | None]) -> str:
@@ -142,6 +142,12 @@ def _bytes(value: float) -> str:
 
 
 COMPARISONS = (
+    Comparison(
+        "whole time / without durable(graph)",
+        _figure("durable", lambda figures: figures.seconds),
+        lambda one: one["ours"].seconds if "durable" in one else None,
+        _seconds,
+    ),
     Comparison("overhead / SqliteSaver's", _overhead("ours"), _overhead("official"), _seconds),
     Comparison("overhead / InMemorySaver's", _overhead("ours"), _overhead("memory"), _seconds),
     Comparison("overhead, second half / first half", _second_half, _first_half, _seconds),

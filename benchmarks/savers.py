@@ -22,8 +22,11 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.graph import StateGraph
 
-Role = Literal["floor", "memory", "official", "ours"]
+from langgraph_durable import durable
+
+Role = Literal["floor", "memory", "official", "ours", "durable"]
 
 OURS = "langgraph_durable:SqliteSaver"
 NAMES: dict[Role, str] = {
@@ -31,6 +34,7 @@ NAMES: dict[Role, str] = {
     "memory": "InMemorySaver",
     "official": "SqliteSaver",
     "ours": "langgraph-durable",
+    "durable": "its durable(graph)",
 }
 
 # Any key will do: it is the cost of the cipher that counts.
@@ -95,7 +99,7 @@ class FloorSaver(BaseCheckpointSaver[int]):
 
 
 class Subject:
-    """One saver to be measured; `ours` (`module:Class`) is the class in the role of the same name.
+    """One saver to be measured; `ours` (`module:Class`) is the class in the role of the same name, and of "durable".
 
     `encrypted` gives the savers that write to disk an `EncryptedSerializer`.
     """
@@ -105,7 +109,7 @@ class Subject:
         self.encrypted = encrypted
         self._kind: Any = SqliteSaver
         self._async_kind: Any = AsyncSqliteSaver
-        if role == "ours":
+        if role in ("ours", "durable"):
             # Here and not where it is opened: no workload shall count the time of an import.
             module, _, name = ours.partition(":")
             self._kind = self._async_kind = getattr(importlib.import_module(module), name)
@@ -113,7 +117,12 @@ class Subject:
     @property
     def on_disk(self) -> bool:
         """Whether what is put can be read back by another saver."""
-        return self.role in ("official", "ours")
+        return self.role in ("official", "ours", "durable")
+
+    def compiled(self, builder: StateGraph[Any, Any, Any, Any], saver: BaseCheckpointSaver[Any]) -> Any:
+        """The graph over an opened saver, as an app would have it."""
+        graph = builder.compile(checkpointer=saver)
+        return durable(graph) if self.role == "durable" else graph
 
     @contextlib.contextmanager
     def opened(self, path: Path) -> Iterator[BaseCheckpointSaver[Any]]:

@@ -80,7 +80,7 @@ def growth(subject: Subject, path: Path, turns: int) -> Figures:
     config = _config("growth")
     halfway = 0.0
     with subject.opened(path) as saver:
-        graph = tool_agent().compile(checkpointer=saver)
+        graph = subject.compiled(tool_agent(), saver)
         begin = time.perf_counter()
         for turn in range(turns):
             if turn == turns // 2:
@@ -188,6 +188,11 @@ WORKLOADS = {
         lambda subject, path, sizes: replay(
             subject, path, sizes.conversations, Path(sizes.transcripts) if sizes.transcripts else None
         ),
+    ),
+    "durable": Workload(
+        "durable: the turns of growth in runs that hold their thread",
+        lambda subject, path, sizes: growth(subject, path, sizes.turns),
+        roles=("floor", "ours", "durable"),
     ),
     "encrypted": Workload(
         f"encrypted: one thread of {ENCRYPTED_TURNS} turns with EncryptedSerializer",
