@@ -109,7 +109,7 @@ class Run:
         return Attempted(self._ended, self._taken.recoveries, held_by(self._taken.lease).checkpoint_id, error)
 
     def _leaving(self, how: str, error: BaseException | None) -> tuple[Any, ...]:
-        return self.thread_id, self._taken.lease, how, error, self._fence.raised
+        return self.thread_id, self._taken.lease, how, error, self._fence.said
 
     def _wanted(self) -> dict[str, Any]:
         settings = self._settings

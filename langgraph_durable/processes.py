@@ -67,7 +67,10 @@ def _started(number: int) -> str:
                 # https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: the name may hold anything, brackets too.
                 fields = file.read().rpartition(b")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
-            return ""
+            os_error = _signalled(number)
+            if os_error is None:
+                return ""
+            raise os_error from None  # it is there, and hidden: proc may be mounted with `hidepid`
         gone = fields[0] in (b"Z", b"X") or int(fields[6]) & _EXITING or int(fields[28]) & _KILLED
         return "" if gone else fields[19].decode()
     import psutil
@@ -77,6 +80,19 @@ def _started(number: int) -> str:
         return "" if process.status() == psutil.STATUS_ZOMBIE else str(process.create_time())
     except psutil.NoSuchProcess:
         return ""
+    except psutil.Error as error:
+        raise OSError(str(error)) from error
+
+
+def _signalled(number: int) -> OSError | None:
+    """The error for a process that cannot be looked at; None when there is none of that number."""
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return None
+    except OSError as error:
+        return error
+    return PermissionError(f"process {number} is there, and cannot be looked at")
 
 
 def _runs(number: int, start: str) -> bool:

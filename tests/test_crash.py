@@ -241,7 +241,8 @@ def graph_over(saver: Recording, asynchronous: bool) -> CompiledStateGraph[State
         async def abegin(state: dict[str, Any]) -> dict[str, Any]:
             return begin(state)
 
-        builder.add_node(name, abegin if asynchronous else begin)  # type: ignore[type-var]
+        node: Any = abegin if asynchronous else begin
+        builder.add_node(name, node)
 
     def spread(state: State) -> list[Any]:
         return ["a", "b", "c", *(Send("worker", {"packet": n, "turn": state["turn"]}) for n in range(SENDS))]

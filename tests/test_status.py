@@ -150,6 +150,7 @@ def test_the_table_has_every_move() -> None:
         ([("__error__", ValueError("x")), ("__error_source_node__", "n")], None),
         ([("__error__", asyncio.CancelledError())], "cancelled"),
         ([("__error__", "CancelledError()")], "cancelled"),
+        ([("__error__", RuntimeError("CancelledError(x)"))], "raised"),
         ([("__interrupt__", [1])], "asked"),
         ([("__interrupt__", [1]), ("__resume__", [2])], "asked"),
         ([("__resume__", 1)], "answered"),
@@ -168,7 +169,9 @@ def test_the_node_of_a_packet() -> None:
     said = happened([("__error__", ValueError())], "~__pregel_push, 0000000001", before)
     assert said is not None
     assert said.node == "b"
-    for unknown in ("~__pregel_push, 0000000007", "", "~__pregel_push, ~__pregel_pull, flow, 1"):
+    # A function may catch what its task raised; what gets out is told by the function itself.
+    assert happened([("__error__", ValueError())], "~__pregel_push, ~__pregel_pull, flow, 1", before) is None
+    for unknown in ("~__pregel_push, 0000000007", ""):
         said = happened([("__error__", ValueError())], unknown, before)
         assert said is not None
         assert said.node == ""

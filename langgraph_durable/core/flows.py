@@ -41,6 +41,7 @@ from langgraph_durable.core.records import (
     Fenced,
     Found,
     Lease,
+    Mark,
     Page,
     Query,
     Ref,
@@ -107,14 +108,7 @@ def put_at(
 ) -> Flow[RunnableConfig]:
     """`put` without waiting for anything; `at` is what `config` says. `copied` is as in `PutCheckpoint`."""
     memory = session.memory
-    made = mark(
-        checkpoint,
-        metadata,
-        time=session.here.clock(),
-        by=session.here.by,
-        copied=copied,
-        leased=session.fence is not None,
-    )
+    made = _mark(session, checkpoint, metadata, copied=copied)
     for _ in range(ATTEMPTS):
         space = memory.space(at.thread_id, at.ns)
         if space is None and at.checkpoint_id is not None:
@@ -229,7 +223,12 @@ def delete_for_runs(session: Session, run_ids: Sequence[str]) -> Flow[None]:
 def copy_thread(session: Session, source: str, target: str) -> Flow[None]:
     """Copy everything of a thread to one that has nothing yet."""
     check_text("the call", str(source), str(target))
-    yield Batch(str(source), None, (), CopyThread(str(target)))
+    fence = session.fence
+    batch = Batch(str(source), None, (), CopyThread(str(target)), token=fence.token if fence is not None else None)
+    while isinstance(outcome := (yield batch), Fenced):
+        if fence is not None or outcome.lease is None:
+            raise lost(str(target), outcome.lease)
+        yield from free(session, str(target), outcome.lease)
     session.memory.forget(str(target))
 
 
@@ -355,17 +354,33 @@ def _superfluous(session: Session, thread_id: str) -> Flow[list[tuple[str, str]]
     return keep_latest(headers, stored)
 
 
+def _mark(session: Session, checkpoint: Checkpoint, metadata: CheckpointMetadata, *, copied: bool) -> Mark | None:
+    """What a checkpoint says of how its thread stands; None for one that says nothing that can be understood."""
+    here, leased = session.here, session.fence is not None
+    try:
+        return mark(checkpoint, metadata, time=here.clock(), by=here.by, copied=copied, leased=leased)
+    except Exception:  # noqa: BLE001  a checkpoint may hold anything, and what is told of it is not worth losing it for
+        return None
+
+
 def _event(session: Session, at: Address, writes: Sequence[tuple[str, Any]], task_path: str) -> Event | None:
     """What these writes say of how the thread stands."""
     if not any(channel in WRITES_IDX_MAP for channel, _ in writes):
         return None
+    try:
+        return _said(session, at, writes, task_path)
+    except Exception:  # noqa: BLE001  as above
+        return None
+
+
+def _said(session: Session, at: Address, writes: Sequence[tuple[str, Any]], task_path: str) -> Event | None:
     before = session.memory.before(at.thread_id, at.ns, at.checkpoint_id or "")
     said = happened(writes, task_path, before)
     if said is None:
         return None
-    if session.fence is not None and said.move in ("raised", "router"):
+    if session.fence is not None:
         where = at.ns, at.checkpoint_id or ""
-        session.fence.raised[where] = (*session.fence.raised.get(where, ()), task_path)
+        session.fence.said[where] = (*session.fence.said.get(where, ()), (said.move, task_path))
     error = sealed_failure(session.codec, said.error) if said.error is not None else None
     return Event(session.here.clock(), said.move, (said.node,) if said.node else (), error, session.here.by)
 

@@ -27,7 +27,8 @@ def due(checkpoint: Mapping[str, Any]) -> tuple[str, ...]:
 
     Of nodes that never ran only the triggers of a `StateGraph` are known, by their names.
     """
-    values, versions, seen = checkpoint["channel_values"], checkpoint["channel_versions"], checkpoint["versions_seen"]
+    values = checkpoint.get("channel_values") or {}
+    versions, seen = checkpoint.get("channel_versions") or {}, checkpoint.get("versions_seen") or {}
     nodes: dict[str, None] = {}
     for channel, value in values.items():
         if channel.startswith(_BRANCH):
@@ -66,12 +67,14 @@ def mark(
 ) -> Mark:
     """How its thread stands with a checkpoint; `leased` is whether it was put by a run that holds the thread."""
     following = due(checkpoint)
+    source = metadata.get("source")
     if not following:
-        move = "completed" if leased else "finished"
+        # What was skipped is known to nobody only where a run of a plain graph goes on.
+        move = "completed" if leased or source != "loop" else "finished"
     elif copied:
         move = "copied"
     else:
-        move = "updated" if metadata.get("source") == "update" else "ran"
+        move = "updated" if source == "update" else "ran"
     step = metadata.get("step")
     return Mark(time, move, following, step if type(step) is int else None, _messages(checkpoint), by)
 
@@ -126,7 +129,10 @@ def happened(writes: Iterable[tuple[str, Any]], task_path: str, before: Before |
         if _HANDLED in found:
             return None  # the node has an error handler, which is next
         error = found[_ERROR]
-        if type(error).__name__ == "CancelledError" or str(error).startswith("CancelledError("):
+        if task_path.startswith(PUSH) and not is_send(task_path):
+            return None  # a task of a function, which may catch it: what gets out is told by the function itself
+        # An official saver keeps the `repr` of an exception.
+        if type(error).__name__ == "CancelledError" or (isinstance(error, str) and error.startswith("CancelledError(")):
             return Happened("cancelled", node)
         return Happened("raised" if _CONTROL.issuperset(found) else "router", node, error)
     if _INTERRUPT in found:
@@ -180,7 +186,7 @@ def _text(error: object) -> str:
 
 def _messages(checkpoint: Mapping[str, Any]) -> int:
     count = 0
-    for value in checkpoint["channel_values"].values():
+    for value in (checkpoint.get("channel_values") or {}).values():
         if type(value) is list and value and isinstance(value[-1], BaseMessage):
             count += len(value)
     return count

@@ -102,14 +102,14 @@ class Here(NamedTuple):
 class Fence:
     """The lease under which a run writes: `lost` is set once another has it, `stopped` once the run is to end.
 
-    It is good in the process `by`. `metadata` go into every checkpoint that is put under it. `raised` are the paths of
-    the tasks that failed, by namespace and checkpoint.
+    It is good in the process `by`. `metadata` go into every checkpoint that is put under it. `said` is what
+    tasks said of themselves in this run, as (move, path), by namespace and checkpoint.
     """
 
     def __init__(self, token: int, by: str) -> None:
         self.token = token
         self.by = by
-        self.raised: dict[tuple[str, str], tuple[str, ...]] = {}
+        self.said: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {}
         self.metadata: dict[str, Any] = {}
         self.lost: LeaseLostError | None = None
         self.stopped = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -24,11 +24,12 @@ from langgraph_durable.core.records import (
     ThreadQuery,
 )
 from langgraph_durable.core.requests import Flow, LookAfter, Pause, Session
+from langgraph_durable.core.superstep import Before
 from langgraph_durable.errors import DurableError
 
 OnBusy: TypeAlias = Literal["raise", "wait", "interrupt"]
 
-NONE_RAISED: Mapping[tuple[str, str], tuple[str, ...]] = {}
+NOTHING_SAID: Mapping[tuple[str, str], tuple[tuple[str, str], ...]] = {}
 
 NOBODYS = -1
 """A token that was never given: who names it is told who has the lease, after all that was queued before."""
@@ -125,13 +126,13 @@ def leave(
     lease: Lease,
     how: str,
     error: BaseException | None = None,
-    raised: Mapping[tuple[str, str], tuple[str, ...]] = NONE_RAISED,
+    said: Mapping[tuple[str, str], tuple[tuple[str, str], ...]] = NOTHING_SAID,
 ) -> Flow[str]:
     """The status that a run leaves its thread in, with its lease ended; "" when the lease was another's already.
 
     `how` is "returned", one of the moves that end a run, or "nothing" when it has not begun. What tasks said of
-    themselves in this run stays; `raised` are the paths of those that failed in it, by namespace and checkpoint, which
-    others hide that ask somebody, or failed there in an earlier run.
+    themselves in this run stays; that is `said`, (move, path) by namespace and checkpoint, since of several tasks, and
+    of several runs at one checkpoint, a standing tells one.
     """
     page: list[Stood] = yield ThreadQuery(thread_id)
     standing = page[0].standing if page else None
@@ -140,15 +141,18 @@ def leave(
         now = standing.updated >= held_by(lease).since
         move = _end(how, standing.status, bool(standing.nodes), now)
         before = session.memory.before(thread_id, "", standing.checkpoint_id)
-        paths = raised.get(("", standing.checkpoint_id), ())
-        failed = tuple({node: None for path in paths if (node := node_of(path, before))})
+        told = said.get(("", standing.checkpoint_id), ())
+        failed = _nodes([path for one, path in told if one in ("raised", "router")], before)
+        asked = _nodes([path for one, path in told if one == "asked"], before)
         if move is None and standing.status == "error" and failed and {*failed} != {*standing.nodes}:
             # Those of an earlier run at this checkpoint are told as well, and may have finished in this one. Which node
             # a packet was for, nobody knew who failed before the checkpoint was stored.
             move = "router" if standing.reason == "router" else "failed"
+        elif move is None and how == "returned" and standing.status == "error" and asked:
+            move = "asked"  # what had failed before has finished in this run
         if move is not None:
             sealed = sealed_failure(session.codec, error) if error is not None and move in _FAILED else None
-            nodes = failed if move in ("failed", "router") else ()
+            nodes = {"failed": failed, "router": failed, "asked": asked}.get(move, ())
             event = Event(session.here.clock(), move, nodes, sealed, session.here.by)
     outcome: Leased | Fenced = yield Batch(thread_id, None, (), EndLease(lease.token, event))
     if isinstance(outcome, Fenced) or standing is None:
@@ -179,6 +183,10 @@ def _end(how: str, standing: str, following: bool, now: bool) -> str | None:
     if how == "failed" and standing == "error" and now:
         return None  # a task has told of it, with its node
     return how
+
+
+def _nodes(paths: Iterable[str], before: Before | None) -> tuple[str, ...]:
+    return tuple({node: None for path in paths if (node := node_of(path, before))})
 
 
 def _give_back(thread_id: str, holder: Holder) -> Flow[None]:

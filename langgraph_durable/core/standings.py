@@ -18,7 +18,9 @@ from langgraph_durable.core.leases import Holder, held_by
 from langgraph_durable.core.plan import check_text, where
 from langgraph_durable.core.records import Event, Standing, Stood, ThreadQuery
 from langgraph_durable.core.requests import FindNode, Flow, LookAfter, Session
-from langgraph_durable.errors import InvalidRequestError
+from langgraph_durable.errors import BusyError, ClosedError, InvalidRequestError
+
+MOST = 2**31 - 1
 
 PAGE = 256
 """Threads that are asked for at once where some of them may not be wanted."""
@@ -44,8 +46,8 @@ def find_threads(
     after: str | None,
 ) -> Flow[tuple[list[Thread], str | None]]:
     """Threads, and where to go on; None where those were all, for which one more than `limit` is looked for."""
-    if limit is not None and limit < 0:
-        raise InvalidRequestError(f"limit must not be negative, and it is {limit}; None means no limit")
+    if limit is not None and not 0 <= limit <= MOST:
+        raise InvalidRequestError(f"limit must be 0 to {MOST}, and it is {limit}; None means no limit")
     if order not in ("updated", "created", "id"):
         raise InvalidRequestError(f"order must be 'updated', 'created' or 'id', and it is {order!r}")
     for one in wanted or ():
@@ -99,6 +101,8 @@ def currently(session: Session, thread_id: str | None, ns: str | None) -> Flow[d
 def before_node(session: Session, thread_id: str, node: str, occurrence: int, ns: str = "") -> Flow[str]:
     """The id of the checkpoint before a node ran. InvalidRequestError when it never was next."""
     check_text("the call", thread_id, node, ns)
+    if not -MOST <= occurrence <= MOST:
+        raise InvalidRequestError(f"occurrence must be {-MOST} to {MOST}, and it is {occurrence}")
     found: str | None = yield FindNode(thread_id, ns, node, occurrence)
     if found is None:
         some: str | None = yield FindNode(thread_id, ns, node, -1)
@@ -115,16 +119,24 @@ def _looked_at(session: Session, page: Sequence[Stood]) -> Flow[list[Thread]]:
     now = session.here.clock()
     holders = [None if one.lease is None else held_by(one.lease) for one in page]
     found: list[Standing | None] = []
+    troubles: list[Exception | None] = []
     for one in page:
         standing = one.standing
+        trouble: Exception | None = None
         if standing is None and one.place[0] != 0:
-            standing = yield from _judged(session, one.thread_id, one.ns)
+            try:
+                standing = yield from _judged(session, one.thread_id, one.ns)
+            except (BusyError, ClosedError):
+                raise
+            except Exception as error:  # noqa: BLE001  one thread that cannot be read must not hide the others
+                trouble = error
         found.append(standing)
+        troubles.append(trouble)
     processes = {holder.by for holder in holders if holder is not None}
     processes |= {standing.by for standing in found if standing is not None and standing.status == "busy"}
     alive: Mapping[str, bool | None] = (yield LookAfter(tuple(processes - {""}))) if processes - {""} else {}
     threads = []
-    for one, standing, holder in zip(page, found, holders, strict=True):
+    for one, standing, holder, trouble in zip(page, found, holders, troubles, strict=True):
         by = holder.by if holder is not None else standing.by if standing is not None else ""
         seen = status.seen(
             standing,
@@ -133,8 +145,13 @@ def _looked_at(session: Session, page: Sequence[Stood]) -> Flow[list[Thread]]:
             expired=holder is not None and now >= holder.expires,
         )
         failure = None
-        if standing is not None and standing.error is not None:
-            failure = marks.opened_failure(session.codec, standing.error)
+        if trouble is not None:
+            seen, failure = status.Seen("error", "unreadable"), marks.failure(trouble)
+        elif standing is not None and standing.error is not None:
+            try:
+                failure = marks.opened_failure(session.codec, standing.error)
+            except Exception as error:  # noqa: BLE001  it was sealed with another key, or is damaged
+                failure = marks.Failure("", f"(what it was cannot be read: {error})", "")
         threads.append(Thread(one, standing, seen, failure, holder))
     return threads
 
@@ -178,6 +195,8 @@ def _opened(cursor: str | None) -> Any:
         return None
     try:
         rank, value, thread_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-    except (ValueError, TypeError) as error:
-        raise InvalidRequestError(f"cursor must be the one of an earlier page, and it is {cursor!r}") from error
-    return rank, value, thread_id
+        if type(rank) is int and isinstance(value, (float, int, type(None))) and type(thread_id) is str:
+            return rank, value, thread_id
+    except (ValueError, TypeError, AttributeError):
+        pass
+    raise InvalidRequestError(f"cursor must be the one of an earlier page, and it is {cursor!r}")

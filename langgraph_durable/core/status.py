@@ -171,8 +171,9 @@ def seen(standing: Standing | None, *, leased: bool, alive: bool | None, expired
 def _after(standing: Standing, event: Event) -> Standing:
     """The standing after an event of its newest checkpoint."""
     move = MOVES[event.move]
-    if standing.status == "error" and event.move == "cancelled":
-        return standing  # the neighbours of a task that failed are cancelled
+    again = bool(event.nodes) and {*event.nodes} <= {*standing.nodes}
+    if standing.status == "error" and (event.move == "cancelled" or (event.move == "asked" and not again)):
+        return standing  # the neighbours of a task that failed are cancelled, or ask in vain
     nodes = event.nodes or standing.nodes
     if move == (standing.status, standing.reason):
         nodes = (*standing.nodes, *(node for node in event.nodes if node not in standing.nodes))

@@ -24,6 +24,7 @@ from langgraph_durable.core.records import (
     Batch,
     Damage,
     Fenced,
+    Lease,
     Leased,
     Page,
     Query,
@@ -36,6 +37,11 @@ from langgraph_durable.errors import DurableError
 
 Outcome: TypeAlias = Stored | Stale | Fenced | Leased | DurableError
 """What became of one batch; an error means that the batch itself was refused, and nothing of it stored."""
+
+
+def fences(lease: Lease | None, token: int | None) -> bool:
+    """Whether the lease of a thread (None: there is none) keeps out what carries this token."""
+    return token != (None if lease is None else lease.token)
 
 
 class Store(Protocol):

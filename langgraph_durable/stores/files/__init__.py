@@ -239,7 +239,7 @@ class FileStore:
         thread_id, work = batch.thread_id, batch.work
         there = os.path.isdir(self._threads.folder(thread_id).path)
         if isinstance(work, CopyThread):
-            return self._copy(thread_id, work.target)
+            return self._copy(thread_id, work.target, batch.token)
         if isinstance(work, (TakeLease, KeepLease, StopLease, EndLease)):
             answer = None if there else nobody(work)
             return answer or self._locked(thread_id, partial(self._lease, thread_id, work))
@@ -272,11 +272,12 @@ class FileStore:
             with suppress(OSError):
                 self._listing.forget(name)  # somebody may have listed it meanwhile
 
-    def _copy(self, source_id: str, target_id: str) -> Outcome:
+    def _copy(self, source_id: str, target_id: str, token: int | None) -> Outcome:
         source = self._threads.folder(source_id)
         if source.refresh().epoch is None and not os.path.isdir(self._threads.folder(target_id).path):
             return Stored(0, ())
-        return self._locked(target_id, lambda folder: fill(folder, target_id, source, source_id, self._next_orders))
+        orders = self._next_orders
+        return self._locked(target_id, lambda folder: fill(folder, target_id, source, source_id, token, orders))
 
     def _next_orders(self, count: int, above: int = 0) -> range:
         """As many places in the order, behind all that this process gave out and behind `above`.

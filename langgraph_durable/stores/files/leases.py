@@ -12,6 +12,7 @@ import orjson
 
 from langgraph_durable.core.records import EndLease, Fenced, KeepLease, Lease, Leased, LeaseWork, StopLease, TakeLease
 from langgraph_durable.errors import StoreError
+from langgraph_durable.stores.base import fences
 from langgraph_durable.stores.files import disk
 from langgraph_durable.stores.files.journal import framed, unframed
 from langgraph_durable.stores.files.names import folder_name
@@ -112,11 +113,6 @@ class LeaseFile:
         """There is no lease any more, also after a power cut: nobody would write before one that came back expires."""
         disk.remove(self.path)
         disk.sync_folder(self._folder)
-
-
-def fences(lease: Lease | None, token: int | None) -> bool:
-    """Whether a batch with this token may not be stored."""
-    return token != (None if lease is None else lease.token)
 
 
 def change(file: LeaseFile, thread_id: str, work: LeaseWork, end: Callable[[EndLease], None]) -> Leased | Fenced:

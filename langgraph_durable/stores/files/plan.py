@@ -17,10 +17,9 @@ from langgraph_durable.core.records import (
     Stored,
 )
 from langgraph_durable.errors import ThreadDeletedError
-from langgraph_durable.stores.base import Outcome
+from langgraph_durable.stores.base import Outcome, fences
 from langgraph_durable.stores.files.contents import Contents, buried_name
 from langgraph_durable.stores.files.journal import Head, New, Outside, Put, Wrote
-from langgraph_durable.stores.files.leases import fences
 from langgraph_durable.stores.files.marks import kept, kept_event
 from langgraph_durable.stores.parts import Parts
 

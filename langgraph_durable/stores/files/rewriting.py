@@ -6,10 +6,10 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Set
 
-from langgraph_durable.core.records import Chunk, DeleteCheckpoints, DeleteThread, Stored
+from langgraph_durable.core.records import Chunk, DeleteCheckpoints, DeleteThread, Fenced, Stored
 from langgraph_durable.core.status import copied
 from langgraph_durable.errors import InvalidRequestError, StoreError
-from langgraph_durable.stores.base import Outcome
+from langgraph_durable.stores.base import Outcome, fences
 from langgraph_durable.stores.files.contents import Contents, buried
 from langgraph_durable.stores.files.journal import Ended, Head, Outside, Put, Wrote
 from langgraph_durable.stores.files.thread import ThreadFolder
@@ -47,9 +47,17 @@ def delete(folder: ThreadFolder, thread_id: str, work: DeleteThread | DeleteChec
 
 
 def fill(
-    folder: ThreadFolder, thread_id: str, source: ThreadFolder, source_id: str, orders: Callable[[int], range]
+    folder: ThreadFolder,
+    thread_id: str,
+    source: ThreadFolder,
+    source_id: str,
+    token: int | None,
+    orders: Callable[[int], range],
 ) -> Outcome:
     """Copy a thread into the folder of another, with the lock of that held; `orders` gives places in the order."""
+    lease = folder.lease.find()
+    if fences(lease, token):
+        return Fenced(lease)
     contents = folder.refresh()
     if contents.epoch is not None:
         return InvalidRequestError(

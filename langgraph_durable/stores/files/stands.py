@@ -82,7 +82,8 @@ class Standings:
         return self.tags.get((ns, checkpoint_id)) or ("idle" if finished else "")
 
     def _tag(self, ns: str, checkpoint_id: str, tag: str) -> None:
-        if tag:
+        # That something failed there stays told, whatever else happened.
+        if tag and self.tags.get((ns, checkpoint_id)) != "error":
             self.tags[ns, checkpoint_id] = tag
 
 

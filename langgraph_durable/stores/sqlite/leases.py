@@ -17,6 +17,7 @@ from langgraph_durable.core.records import (
     StopLease,
     TakeLease,
 )
+from langgraph_durable.stores.base import fences
 
 
 def lease_of(row: Sequence[Any]) -> Lease:
@@ -28,11 +29,6 @@ def find(cursor: sqlite3.Cursor, thread_id: str) -> Lease | None:
     """The lease of a thread."""
     row = cursor.execute("SELECT token, holder, stop FROM durable_leases WHERE thread = ?", (thread_id,)).fetchone()
     return None if row is None else lease_of(row)
-
-
-def fences(lease: Lease | None, token: int | None) -> bool:
-    """Whether a batch with this token may not be stored."""
-    return token != (None if lease is None else lease.token)
 
 
 def change(cursor: sqlite3.Cursor, thread_id: str, work: LeaseWork) -> Leased | Fenced:

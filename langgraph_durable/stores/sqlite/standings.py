@@ -31,7 +31,8 @@ def standing_of(cursor: sqlite3.Cursor, namespace: int) -> tuple[int, Standing] 
         f"SELECT s.serial, {_COLUMNS} FROM durable_standings s WHERE s.namespace = ?",  # noqa: S608
         (namespace,),
     ).fetchone()
-    return None if row is None else (row[0], _standing(row[1:]))
+    standing = None if row is None else _standing(row[1:])
+    return None if standing is None else (row[0], standing)
 
 
 def values_of(standing: Standing) -> tuple[Any, ...]:
@@ -105,10 +106,11 @@ def keep_next(cursor: sqlite3.Cursor, namespace: int, checkpoint: int, made: Mar
 
 
 def keep_tag(cursor: sqlite3.Cursor, namespace: int, checkpoint_id: str, status: str) -> None:
-    """Tag a checkpoint; a later tag takes the place of an earlier one."""
+    """Tag a checkpoint; that something failed there stays told, whatever else happened."""
     if status:
         cursor.execute(
-            "INSERT OR REPLACE INTO durable_tags (namespace, checkpoint, status) VALUES (?, ?, ?)",
+            """INSERT INTO durable_tags (namespace, checkpoint, status) VALUES (?, ?, ?)
+            ON CONFLICT DO UPDATE SET status = excluded.status WHERE status != 'error'""",
             (namespace, checkpoint_id, status),
         )
 
@@ -130,6 +132,10 @@ def stood(cursor: sqlite3.Cursor, official: OfficialTables | None, query: Thread
     """How threads stand: those that only have a lease, those with a standing, and those of whom it is not known."""
     rank, value, after = query.after or (0, None, None)
     found: list[Stood] = []
+    if query.thread_id is not None and query.after is None:
+        known = _with_standings(cursor, official, query, None, query.limit)
+        if known:
+            return known
     parts: tuple[Callable[..., list[Stood]], ...] = (_only_leased, _with_standings, _unknown)
     for part, read in enumerate(parts):
         if part < rank:
@@ -152,14 +158,15 @@ def _only_leased(
         WHERE (:thread IS NULL OR l.thread = :thread) AND (:after IS NULL OR l.thread > :after)
           AND NOT EXISTS (SELECT 1 FROM durable_threads t JOIN durable_namespaces n ON n.thread = t.key
                           JOIN durable_checkpoints c ON c.namespace = n.key WHERE t.id = l.thread AND n.ns = '')
-        ORDER BY l.thread LIMIT :limit""",
-        {"thread": query.thread_id, "after": behind[1] if behind else None, "limit": -1 if limit is None else limit},
+        ORDER BY l.thread""",
+        {"thread": query.thread_id, "after": behind[1] if behind else None},
     ).fetchall()
-    return [
+    found = [
         Stood(row[0], "", None, lease_of(row[1:]), 0, 0, (0, None, row[0]))
         for row in rows
         if official is None or not official.has_thread(cursor, row[0])
     ]
+    return found[:limit]
 
 
 def _with_standings(
@@ -201,7 +208,7 @@ def _with_standings(
         if query.where is not None and not query.where(row[2] or "{}"):
             continue
         standing = _standing(row[8:])
-        value = {"updated": standing.updated, "created": standing.created, "id": None}[query.order]
+        value = {"created": row[9], "updated": row[10], "id": None}[query.order]
         lease = None if row[3] is None else lease_of(row[3:6])
         found.append(Stood(row[0], row[1], standing, lease, row[6] or 0, row[7] or 0, (1, value, row[0])))
         if len(found) == limit:
@@ -214,11 +221,11 @@ def _unknown(
 ) -> list[Stood]:
     """Threads that were stored before standings were, or by an official saver."""
     ns = query.ns or ""
+    one = "" if query.thread_id is None else "AND t.id = :thread"
     rows = cursor.execute(
-        """SELECT t.id, n.key FROM durable_threads t JOIN durable_namespaces n ON n.thread = t.key AND n.ns = :ns
-        WHERE (:thread IS NULL OR t.id = :thread)
-          AND NOT EXISTS (SELECT 1 FROM durable_standings s WHERE s.namespace = n.key AND s.newest != '')
-          AND EXISTS (SELECT 1 FROM durable_checkpoints c WHERE c.namespace = n.key)""",
+        f"""SELECT t.id, n.key FROM durable_threads t JOIN durable_namespaces n ON n.thread = t.key AND n.ns = :ns
+        WHERE NOT EXISTS (SELECT 1 FROM durable_standings s WHERE s.namespace = n.key AND s.newest != '')
+          AND EXISTS (SELECT 1 FROM durable_checkpoints c WHERE c.namespace = n.key) {one}""",  # noqa: S608
         {"ns": ns, "thread": query.thread_id},
     ).fetchall()
     namespaces: dict[str, int | None] = dict(rows)
@@ -255,15 +262,24 @@ def _official_threads(cursor: sqlite3.Cursor, official: OfficialTables, thread_i
         theirs = official.threads(cursor)
     if not theirs:
         return theirs
+    one = "" if thread_id is None else "AND t.id = :thread"
     known = cursor.execute(
-        """SELECT t.id FROM durable_standings s JOIN durable_namespaces n ON n.key = s.namespace AND n.ns = ''
-        JOIN durable_threads t ON t.key = n.thread WHERE s.newest != '' AND (:thread IS NULL OR t.id = :thread)""",
+        f"""SELECT t.id FROM durable_standings s JOIN durable_namespaces n ON n.key = s.namespace AND n.ns = ''
+        JOIN durable_threads t ON t.key = n.thread WHERE s.newest != '' {one}""",  # noqa: S608
         {"thread": thread_id},
     )
     return theirs.difference(row[0] for row in known)
 
 
-def _standing(row: Sequence[Any]) -> Standing:
+def _standing(row: Sequence[Any]) -> Standing | None:
+    """A standing; None for a damaged row, which only sums up others: they are read instead."""
+    try:
+        return _read(row)
+    except (ValueError, TypeError):
+        return None
+
+
+def _read(row: Sequence[Any]) -> Standing:
     status, created, updated, checkpoints, size, newest, about = row
     reason, nodes, error, step, run_id, by, messages, ahead = ormsgpack.unpackb(about)
     return Standing(

@@ -69,32 +69,31 @@ def delete_checkpoints(
     if not checkpoint_ids(cursor, key):
         return delete_thread(cursor, None, thread_id, thread)
     _collect(cursor, key)
-    _settle_standings(cursor, namespaces.values())
+    for ns, namespace in namespaces.items():
+        _settle_standing(cursor, namespace, official.count(cursor, thread_id, ns) if official is not None else 0)
     epoch = new_epoch()
     cursor.execute("UPDATE durable_threads SET epoch = ? WHERE key = ?", (epoch, key))
     return Stored(epoch, ())
 
 
-def _settle_standings(cursor: sqlite3.Cursor, namespaces: Iterable[int]) -> None:
-    """Count anew what is left; of a namespace whose newest checkpoint went nobody knows how it stands."""
-    for namespace in namespaces:
-        cursor.execute(
-            """DELETE FROM durable_next WHERE namespace = ?
-            AND checkpoint NOT IN (SELECT key FROM durable_checkpoints)""",
-            (namespace,),
-        )
-        known = standing_of(cursor, namespace)
-        if known is None:
-            continue
-        serial, standing = known
-        row = cursor.execute(
-            "SELECT 1 FROM durable_checkpoints WHERE namespace = ? AND id = ?", (namespace, standing.checkpoint_id)
-        ).fetchone()
-        if row is None and standing.checkpoint_id:
-            cursor.execute("DELETE FROM durable_standings WHERE namespace = ?", (namespace,))
-        else:
-            checkpoints, size = unwritten(cursor, namespace)
-            keep(cursor, namespace, serial + 1, standing._replace(checkpoints=checkpoints, bytes=size))
+def _settle_standing(cursor: sqlite3.Cursor, namespace: int, more: int) -> None:
+    """Count anew what is left, with `more` checkpoints elsewhere; one whose newest checkpoint went stands unknown."""
+    cursor.execute(
+        "DELETE FROM durable_next WHERE namespace = ? AND checkpoint NOT IN (SELECT key FROM durable_checkpoints)",
+        (namespace,),
+    )
+    known = standing_of(cursor, namespace)
+    if known is None:
+        return
+    serial, standing = known
+    row = cursor.execute(
+        "SELECT 1 FROM durable_checkpoints WHERE namespace = ? AND id = ?", (namespace, standing.checkpoint_id)
+    ).fetchone()
+    if row is None and standing.checkpoint_id:
+        cursor.execute("DELETE FROM durable_standings WHERE namespace = ?", (namespace,))
+        return
+    checkpoints, size = unwritten(cursor, namespace)
+    keep(cursor, namespace, serial + 1, standing._replace(checkpoints=checkpoints + more, bytes=size))
 
 
 def _copy_standings(cursor: sqlite3.Cursor, old: int, new: int) -> None:

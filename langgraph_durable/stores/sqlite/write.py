@@ -31,7 +31,7 @@ from langgraph_durable.core.records import (
     Stored,
     TakeLease,
 )
-from langgraph_durable.stores.base import Outcome
+from langgraph_durable.stores.base import Outcome, fences
 from langgraph_durable.stores.parts import Parts
 from langgraph_durable.stores.sqlite.keys import (
     Keys,
@@ -42,7 +42,7 @@ from langgraph_durable.stores.sqlite.keys import (
     namespace_key,
     new_thread,
 )
-from langgraph_durable.stores.sqlite.leases import change, fences, find
+from langgraph_durable.stores.sqlite.leases import change, find
 from langgraph_durable.stores.sqlite.official import OfficialTables
 from langgraph_durable.stores.sqlite.refs import packed
 from langgraph_durable.stores.sqlite.rows import AtOnce, Singly
@@ -106,6 +106,9 @@ def apply(cursor: sqlite3.Cursor, keys: Keys, official: OfficialTables | None, b
         return delete_thread(cursor, official, batch.thread_id, thread)
     if isinstance(work, DeleteCheckpoints):
         return delete_checkpoints(cursor, official, batch.thread_id, work.checkpoints, thread)
+    lease = find(cursor, work.target)
+    if fences(lease, batch.token):
+        return Fenced(lease)
     return copy_thread(cursor, official, batch.thread_id, work, thread)
 
 
