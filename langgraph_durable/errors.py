@@ -19,6 +19,7 @@
 
     CorruptDataWarning             something stored is damaged, and what is left was used instead (a UserWarning)
 
+Errors that end a run are RuntimeErrors as well: those LangGraph does not retry unless it is told to.
 An error of a database driver never gets out bare: it is the `__cause__` of one of these.
 """
 
@@ -94,7 +95,7 @@ class CorruptDataWarning(UserWarning):
     """Something stored is damaged, and what is left was used instead; the message says where it is."""
 
 
-class ThreadDeletedError(DurableError):
+class ThreadDeletedError(DurableError, RuntimeError):
     """A run went on writing to a thread that was deleted under it; the write was refused, the thread stays deleted."""
 
 
@@ -111,11 +112,11 @@ class ThreadBusyError(DurableError):
         return _rebuilt, (type(self), self.args[0], vars(self))
 
 
-class LeaseLostError(DurableError):
+class LeaseLostError(DurableError, RuntimeError):
     """A run went on after another had taken over its thread; its write was refused, and it has ended."""
 
 
-class RunCancelledError(DurableError):
+class RunCancelledError(DurableError, RuntimeError):
     """A run was asked to end from elsewhere; what it had done is stored, and the thread is `interrupted`."""
 
 

@@ -158,7 +158,9 @@ class Run:
             return "ctrl-c"
         if isinstance(error, SystemExit):
             return "sigterm" if self._signals.reason == "sigterm" else "failed"
-        if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        # The end of an event loop closes generators in no order, and one that is closing cannot be closed again.
+        closing = isinstance(error, RuntimeError) and isinstance(error.__context__, GeneratorExit)
+        if closing or isinstance(error, (asyncio.CancelledError, GeneratorExit)):
             return self._signals.reason or "cancelled"
         if isinstance(error, (RunCancelledError, *_DRAINED)):
             return "cancelled"

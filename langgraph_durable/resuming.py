@@ -18,11 +18,12 @@ from langgraph.pregel import Pregel
 from langgraph.types import Command
 
 from langgraph_durable.core import flows, standings
-from langgraph_durable.core.conversation import closed, unanswered
+from langgraph_durable.core.conversation import closed, tool_messages, unanswered
 from langgraph_durable.core.records import Batch, DeleteCheckpoints
 from langgraph_durable.core.requests import Flow, Pause, Session
 from langgraph_durable.core.running import OnBusy, Taken
-from langgraph_durable.core.steps import Rerun, at_step, before_turn, off_the_path, rerun
+from langgraph_durable.core.status import Seen
+from langgraph_durable.core.steps import Rerun, Step, at_step, before_turn, lineage, off_the_path, rerun
 from langgraph_durable.errors import InvalidRequestError, NothingToResumeError
 from langgraph_durable.saver import DurableSaver
 
@@ -45,7 +46,9 @@ class Settings(NamedTuple):
     max_recoveries: int
     lease_seconds: float
     heartbeat_seconds: float
-    breakpoints: str | Sequence[str] = ()
+    nodes: frozenset[str]
+    interrupt_before: str | Sequence[str]
+    interrupt_after: str | Sequence[str]
 
 
 class Setting(NamedTuple):
@@ -73,9 +76,9 @@ class Do(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """Try to go on with a thread that is still of a status in `wanted`, and was `tried` that often at a checkpoint.
+    """Try to go on with a thread that still has a status, or a reason, in `wanted`. Answer: an `Attempted`.
 
-    Answer: an `Attempted`.
+    It was `tried` that often at the checkpoint.
     """
 
     thread_id: str
@@ -172,10 +175,11 @@ async def adrive(
 
 
 class Phase(NamedTuple):
-    """What a run gives the graph."""
+    """What a run gives the graph; `after` says that what had not finished is given to it before."""
 
     input: Any
     config: RunnableConfig | None
+    after: bool = False
 
 
 def phases(setting: Setting, input: Any, config: RunnableConfig | None) -> Asking[list[Phase]]:
@@ -185,8 +189,12 @@ def phases(setting: Setting, input: Any, config: RunnableConfig | None) -> Askin
     if isinstance(input, Command) and input.resume is not None and not addressed:
         answers = yield from _answer(setting.thread_id, input.resume)
         return [Phase(replace(input, resume=answers), config)]
-    unfinished = seen is not None and seen.status in ("error", "crashed") and bool(setting.taken.nodes)
-    if isinstance(input, Command) or addressed or not unfinished or (input is not None and _at_breakpoint(setting)):
+    # A process that was told to go leaves no less unfinished than one that crashed.
+    failed = seen is not None and (seen.status in ("error", "crashed") or seen.reason == "sigterm")
+    unfinished = failed and bool(setting.taken.nodes)
+    if isinstance(input, Command) or addressed or not unfinished:
+        return [Phase(input, config)]
+    if input is not None and (yield from _at_breakpoint(setting)):
         return [Phase(input, config)]
     if input is None:
         return [Phase(None, (yield from skipped(setting.thread_id, config)))]
@@ -197,7 +205,7 @@ def phases(setting: Setting, input: Any, config: RunnableConfig | None) -> Askin
             f"thread {setting.thread_id!r} is in status {seen.status!r} with {nodes} not finished, and new input would "
             "throw away what had: `resume` finishes it first, `rewind` goes back before it"
         )
-    return [Phase(None, (yield from skipped(setting.thread_id, config))), Phase(input, config)]
+    return [Phase(None, (yield from skipped(setting.thread_id, config))), Phase(input, config, after=True)]
 
 
 def skipped(thread_id: str, config: RunnableConfig | None) -> Asking[RunnableConfig]:
@@ -217,28 +225,57 @@ def skipped(thread_id: str, config: RunnableConfig | None) -> Asking[RunnableCon
     return cast(RunnableConfig, {**given, "configurable": where})
 
 
-def ready(setting: Setting, phase: Phase) -> Asking[None]:
-    """See to it that new input meets a conversation that a model provider accepts: tool calls have results."""
+def ready(setting: Setting, phase: Phase) -> Asking[Phase]:
+    """The phase with which new input meets a conversation that a model provider accepts: tool calls have results.
+
+    InvalidRequestError when what had not finished waits for somebody now: new input would throw that away.
+    """
     if phase.input is None or isinstance(phase.input, Command) or setting.taken.seen is None:
-        return
-    if setting.taken.seen.status == "idle" or ((phase.config or {}).get("configurable") or {}).get("checkpoint_id"):
-        return
+        return phase
     here = _config(setting.thread_id)
+    if phase.after:
+        state = yield Call("get_state", (here,))
+        if state.next:
+            raise InvalidRequestError(
+                f"what had not finished in thread {setting.thread_id!r} was gone on with first, and now waits before "
+                f"{', '.join(state.next)}; the new input was not used: resume the thread, then give it again"
+            )
+        return phase
+    if setting.taken.seen.status == "idle" or ((phase.config or {}).get("configurable") or {}).get("checkpoint_id"):
+        return phase
     state = yield Call("get_state", (here,))
-    missing = unanswered(state.values, [task.result for task in state.tasks])
-    if missing:
-        values = {channel: closed(calls) for channel, calls in missing.items()}
-        node = next((task.name for task in state.tasks if task.name != "__start__"), None)
-        log.info(
-            "thread %r: %s tool calls without a result are closed", setting.thread_id, sum(map(len, missing.values()))
-        )
-        yield Call("update_state", (here, values, node))
+    # A state that is asked for by its id is as it is stored, without what finished neighbours wrote since: new input
+    # throws that away, and with it the results of their calls.
+    stored = yield Call("get_state", (_config(setting.thread_id, state.config["configurable"].get("checkpoint_id")),))
+    missing = unanswered(stored.values)
+    if not missing:
+        return phase
+    results = {one.tool_call_id: one for one in tool_messages([state.values, *(task.result for task in state.tasks)])}
+    given = {one.tool_call_id for one in tool_messages(phase.input)}
+    closing = {
+        channel: [results.get(call["id"] or "") or closed(call) for call in calls if call["id"] not in given]
+        for channel, calls in missing.items()
+    }
+    log.info("thread %r: %s tool calls are closed", setting.thread_id, sum(map(len, closing.values())))
+    if isinstance(phase.input, dict):
+        # With the input itself, in front of it: no router of the app's is asked about them.
+        before = {channel: [*messages, *_listed(phase.input.get(channel))] for channel, messages in closing.items()}
+        return phase._replace(input={**phase.input, **before})
+    yield Call("update_state", (here, closing, "__start__"))
+    return phase
+
+
+def _listed(messages: Any) -> list[Any]:
+    if messages is None:
+        return []
+    return messages if isinstance(messages, list) else [messages]
 
 
 def resuming(
     thread_id: str, config: RunnableConfig, answer: Any, node: str | None, occurrence: int
 ) -> Asking[Resumption]:
     """What to give the graph for a thread to go on."""
+    thread_id = str(thread_id)
     if node is not None:
         if answer is not MISSING:
             raise InvalidRequestError("an answer goes to the node that waits for it: pass `resume` or `from_node`")
@@ -281,6 +318,7 @@ def forking(
     dry_run: bool,
 ) -> Asking[RunnableConfig | Rerun]:
     """A branch at a checkpoint, of the same thread or in another one."""
+    thread_id = str(thread_id)
     if sum(one is not None for one in (node, step, checkpoint_id)) > 1:
         raise InvalidRequestError("a branch begins at one checkpoint: pass `from_node`, `step` or `checkpoint_id`")
     if node is not None:
@@ -308,6 +346,7 @@ def forking(
 
 def rewinding(thread_id: str, turns: int, *, dry_run: bool) -> Asking[RunnableConfig | Rerun]:
     """A branch before the last inputs."""
+    thread_id = str(thread_id)
     checkpoint_id: str = yield Do(before_turn, (thread_id, turns))
     if dry_run:
         plan: Rerun = yield Do(rerun, (thread_id, checkpoint_id))
@@ -315,18 +354,21 @@ def rewinding(thread_id: str, turns: int, *, dry_run: bool) -> Asking[RunnableCo
     return (yield from _branch(thread_id, thread_id, checkpoint_id, None, None))
 
 
-def recovering(most: int, *, errors: bool, backoff: float) -> Asking[list[Recovered]]:
+def recovering(
+    most: int, *, errors: bool, metadata: Mapping[str, Any] | None, backoff: float
+) -> Asking[list[Recovered]]:
     """Every thread that is to be gone on with, tried as often as it may be."""
-    wanted = ("crashed", "error") if errors else ("crashed",)
+    wanted = ("crashed", "sigterm", "error") if errors else ("crashed", "sigterm")
+    statuses = ("crashed", "interrupted", "error") if errors else ("crashed", "interrupted")
     threads: list[standings.Thread]
     threads, _ = yield Do(
         standings.find_threads,
         (),
-        {"wanted": wanted, "metadata": None, "order": "id", "limit": None, "after": None},
+        {"wanted": statuses, "metadata": metadata, "order": "id", "limit": None, "after": None},
     )
     done: list[Recovered] = []
     for thread in threads:
-        if thread.seen.reason == "gave up":
+        if not _is_wanted(thread.seen, wanted):
             continue
         tried, checkpoint_id, error = 0, "", None
         for times in count(1):
@@ -348,12 +390,18 @@ def recovering(most: int, *, errors: bool, backoff: float) -> Asking[list[Recove
     return done
 
 
+def _is_wanted(seen: Seen, wanted: Sequence[str]) -> bool:
+    return (seen.status in wanted or seen.reason in wanted) and seen.reason != "gave up"
+
+
 def attempting(setting: Setting, one: Attempt) -> Asking[str]:
     """How an attempt to recover goes on: "returned" to run the thread, else how it ends without that."""
     taken = setting.taken
-    if taken.seen is None or taken.seen.status not in one.wanted or taken.seen.reason == "gave up":
+    if taken.seen is None or not _is_wanted(taken.seen, one.wanted):
         return "nothing"
-    if _at_breakpoint(setting):
+    if not setting.settings.nodes.issuperset(taken.nodes):
+        return "nothing"  # it is another graph's
+    if (yield from _at_breakpoint(setting)):
         return "breakpoint"
     if taken.recoveries > setting.settings.max_recoveries:
         return "gave up"
@@ -386,14 +434,27 @@ def _answer(thread_id: str, answer: Any) -> Asking[dict[str, Any]]:
     return {ids[0]: answer}
 
 
-def _at_breakpoint(setting: Setting) -> bool:
-    """Whether a thread that looks crashed waits for somebody: a graph that is not durable does not tell its saver that
-    it has come to a breakpoint. It is one that the graph was compiled with.
+def _at_breakpoint(setting: Setting) -> Asking[bool]:
+    """Whether a thread that looks crashed waits for somebody, at a breakpoint that the graph was compiled with.
+
+    A graph that is not durable does not tell its saver that it has come to one, and a process may die before it has
+    written that down. One that had begun where the thread still is had been told to go on from there.
     """
-    taken, breakpoints = setting.taken, setting.settings.breakpoints
-    if taken.held or taken.seen is None or taken.seen.status != "crashed":
+    taken, settings = setting.taken, setting.settings
+    if taken.seen is None or taken.seen.status != "crashed" or not taken.nodes:
         return False
-    return bool(taken.nodes) and (breakpoints == "*" or not {*breakpoints}.isdisjoint(taken.nodes))
+    if taken.held is not None and taken.held.checkpoint_id == taken.checkpoint_id:
+        return False
+    if _among(settings.interrupt_before, taken.nodes):
+        return True
+    if not settings.interrupt_after:
+        return False
+    path: list[Step] = yield Do(lineage, (setting.thread_id, taken.checkpoint_id))
+    return len(path) > 1 and _among(settings.interrupt_after, path[1].ran)
+
+
+def _among(breakpoints: str | Sequence[str], nodes: Sequence[str]) -> bool:
+    return bool(nodes) and (breakpoints == "*" or not {*breakpoints}.isdisjoint(nodes))
 
 
 def _pending(thread_id: str) -> Asking[tuple[Any, ...]]:

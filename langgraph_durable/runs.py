@@ -7,7 +7,7 @@ run ended. What is decided on the way is in `resuming`, once for both forms.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Literal, cast
 
@@ -97,7 +97,9 @@ def durable(
         max_recoveries,
         lease_seconds,
         heartbeat_seconds,
+        frozenset(graph.nodes),
         graph.interrupt_before_nodes,
+        graph.interrupt_after_nodes,
     )
     # A class and no attributes: LangGraph makes copies of a graph from all the attributes that it has.
     made = type(
@@ -121,9 +123,9 @@ class DurableGraph(Pregel[Any, Any, Any, Any]):
             return
         with self._run(config) as run:
             for phase in drive(run.graph, run.saver, phases(run.setting, input, config)):
-                drive(run.graph, run.saver, ready(run.setting, phase))
+                made = drive(run.graph, run.saver, ready(run.setting, phase))
                 run.began = True
-                yield from run.graph.stream(*phase, **_durably(config, kwargs))
+                yield from run.graph.stream(made.input, made.config, **_durably(config, kwargs))
 
     async def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """`stream` for a coroutine."""
@@ -134,10 +136,10 @@ class DurableGraph(Pregel[Any, Any, Any, Any]):
             return
         async with self._run(config) as run:
             for phase in await adrive(run.graph, run.saver, phases(run.setting, input, config)):
-                await adrive(run.graph, run.saver, ready(run.setting, phase))
+                made = await adrive(run.graph, run.saver, ready(run.setting, phase))
                 run.began = True
                 # Closed here and now: what runs in a stream that nobody reads any more ends before its run does.
-                async with _closing(run.graph.astream(*phase, **_durably(config, kwargs))) as chunks:
+                async with _closing(run.graph.astream(made.input, made.config, **_durably(config, kwargs))) as chunks:
                     async for chunk in chunks:
                         yield chunk
 
@@ -270,33 +272,43 @@ class DurableGraph(Pregel[Any, Any, Any, Any]):
         self,
         *,
         errors: bool = False,
+        metadata: Mapping[str, Any] | None = None,
         config: RunnableConfig | Callable[[str], RunnableConfig] | None = None,
         backoff_seconds: float = 1.0,
         progress: bool | None = None,
+        **kwargs: Any,
     ) -> list[Recovered]:
         """What became of every crashed thread, and (`errors`) of every one whose last run failed: each is run on.
 
-        `config` is for each run, or a function that makes it of the thread's id. A thread that makes no progress is
-        tried `max_recoveries` times, with a pause of `backoff_seconds` before the second that doubles each time; then
-        it stays `error` with the reason `gave up`, and is left alone. Who recovers at the same time takes others.
+        Those that SIGTERM stopped count as crashed. Threads of other graphs are left alone, as far as nodes that this
+        graph does not have tell them; `metadata` says which are meant. One that has come to a breakpoint waits there.
+        `config` is for each run, or a function that makes it of the thread's id, `kwargs` are the graph's.
+
+        A thread that makes no progress is tried `max_recoveries` times, with a pause of `backoff_seconds` before the
+        second that doubles each time; then it stays `error` with the reason `gave up`. Who recovers at the same time
+        takes others.
         """
-        asking = recovering(self._settings.max_recoveries, errors=errors, backoff=backoff_seconds)
+        asking = recovering(self._settings.max_recoveries, errors=errors, metadata=metadata, backoff=backoff_seconds)
         with bar("recovering", None, "threads", progress) as shown:
-            return drive(self._graph(), self._saver, asking, lambda one: shown.update() or self._attempt(one, config))
+            return drive(
+                self._graph(), self._saver, asking, lambda one: shown.update() or self._attempt(one, config, kwargs)
+            )
 
     async def arecover(
         self,
         *,
         errors: bool = False,
+        metadata: Mapping[str, Any] | None = None,
         config: RunnableConfig | Callable[[str], RunnableConfig] | None = None,
         backoff_seconds: float = 1.0,
         progress: bool | None = None,
+        **kwargs: Any,
     ) -> list[Recovered]:
         """`recover` for a coroutine."""
-        asking = recovering(self._settings.max_recoveries, errors=errors, backoff=backoff_seconds)
+        asking = recovering(self._settings.max_recoveries, errors=errors, metadata=metadata, backoff=backoff_seconds)
         with bar("recovering", None, "threads", progress) as shown:
             return await adrive(
-                self._graph(), self._saver, asking, lambda one: shown.update() or self._aattempt(one, config)
+                self._graph(), self._saver, asking, lambda one: shown.update() or self._aattempt(one, config, kwargs)
             )
 
     # -- what these are made of --------------------------------------------------------------------------------------
@@ -329,8 +341,11 @@ class DurableGraph(Pregel[Any, Any, Any, Any]):
         async with self._run(_config_of(None, to or thread_id), how="updated") as run:
             return await adrive(run.graph, run.saver, asking)
 
-    def _attempt(self, one: Attempt, config: Any) -> Attempted:
-        given = _config_of(config(one.thread_id) if callable(config) else config, one.thread_id)
+    def _attempt(self, one: Attempt, config: Any, kwargs: dict[str, Any]) -> Attempted:
+        try:
+            given = _config_of(config(one.thread_id) if callable(config) else config, one.thread_id)
+        except Exception as error:  # noqa: BLE001  other threads can be recovered
+            return Attempted("crashed", 1, "", error)
         run = self._run(given, on_busy="raise", tried=(one.tried, one.checkpoint_id))
         try:
             with run:
@@ -338,15 +353,18 @@ class DurableGraph(Pregel[Any, Any, Any, Any]):
                 if run.how == "returned":
                     run.began = True
                     where = drive(run.graph, run.saver, skipped(one.thread_id, given))
-                    run.graph.invoke(None, where, **_durably(given, {}))
+                    run.graph.invoke(None, where, **_durably(given, kwargs))
         except ThreadBusyError as error:
             return run.attempted(error) if run.began else NOT_TRIED
         except Exception as error:  # noqa: BLE001  what a graph raises is what there is to tell of its thread
             return run.attempted(error)
         return run.attempted(None)
 
-    async def _aattempt(self, one: Attempt, config: Any) -> Attempted:
-        given = _config_of(config(one.thread_id) if callable(config) else config, one.thread_id)
+    async def _aattempt(self, one: Attempt, config: Any, kwargs: dict[str, Any]) -> Attempted:
+        try:
+            given = _config_of(config(one.thread_id) if callable(config) else config, one.thread_id)
+        except Exception as error:  # noqa: BLE001  other threads can be recovered
+            return Attempted("crashed", 1, "", error)
         run = self._run(given, on_busy="raise", tried=(one.tried, one.checkpoint_id))
         try:
             async with run:
@@ -354,7 +372,7 @@ class DurableGraph(Pregel[Any, Any, Any, Any]):
                 if run.how == "returned":
                     run.began = True
                     where = await adrive(run.graph, run.saver, skipped(one.thread_id, given))
-                    await run.graph.ainvoke(None, where, **_durably(given, {}))
+                    await run.graph.ainvoke(None, where, **_durably(given, kwargs))
         except ThreadBusyError as error:
             return run.attempted(error) if run.began else NOT_TRIED
         except Exception as error:  # noqa: BLE001  as above
@@ -382,13 +400,14 @@ def _nested(config: RunnableConfig | None) -> bool:
 
 def _durably(config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a run, with the durability that it has unless another was given."""
-    if kwargs.get("durability") is None and _DURABILITY not in ((config or {}).get("configurable") or {}):
-        return {**kwargs, "durability": "sync"}
-    return kwargs
+    given = _DURABILITY in ((config or {}).get("configurable") or {}) or "checkpoint_during" in kwargs
+    if given or kwargs.get("durability") is not None:
+        return kwargs
+    return {**kwargs, "durability": "sync"}
 
 
 def _config_of(config: RunnableConfig | None, thread_id: str) -> RunnableConfig:
     given = config or {}
     return cast(
-        RunnableConfig, {**given, "configurable": {**(given.get("configurable") or {}), "thread_id": thread_id}}
+        RunnableConfig, {**given, "configurable": {**(given.get("configurable") or {}), "thread_id": str(thread_id)}}
     )

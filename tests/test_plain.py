@@ -96,19 +96,23 @@ def test_endings_of_a_plain_graph(kept: str, form: str, durability: Durability, 
 
 
 @forks
-def test_a_breakpoint_that_a_plain_graph_came_to(kept: str, loop: asyncio.AbstractEventLoop | None) -> None:
+@pytest.mark.parametrize("compiled_with", [{"interrupt_before_nodes": ["b"]}, {"interrupt_after_nodes": "*"}])
+def test_a_breakpoint_that_a_plain_graph_came_to(
+    kept: str, loop: asyncio.AbstractEventLoop | None, compiled_with: dict[str, Any]
+) -> None:
     """It looks like a crash, and nobody goes past it who was not told to: neither recover nor new input."""
     with child(runs_plainly, kept, "sync", "sync", "breakpoint") as running:
         assert running.receive() == "ended"
         running.kill()
         running.rest()
     with saver_at(kept) as saver:
-        app = durable(compiled(saver, form=form_of(loop)).copy({"interrupt_before_nodes": ["b"]}))
+        app = durable(compiled(saver, form=form_of(loop)).copy(compiled_with))
         assert stands(saver) == CRASHED
         (done,) = called(loop, app, "recover")
         assert (done.thread_id, done.status, done.error) == ("thread", "interrupted", None)
         assert stands(saver) == Stands("interrupted", "breakpoint", ("b",), None)
-        assert called(loop, app, "resume", "thread")["log"] == ALL
+        plain = durable(compiled(saver, form=form_of(loop)))
+        assert called(loop, plain, "resume", "thread")["log"] == ALL
 
 
 # -- routers -------------------------------------------------------------------------------------------------------

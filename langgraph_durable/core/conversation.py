@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from langchain_core.messages import AIMessage, ToolCall, ToolMessage
@@ -14,26 +14,19 @@ UNKNOWN = (
 """What a model is told of a call that may or may not have been made."""
 
 
-def unanswered(values: Any, results: Iterable[Any] = ()) -> dict[str, list[ToolCall]]:
-    """The calls at the end of each list of messages that have no result, by channel.
-
-    `values` is a state, `results` what finished tasks will add to it.
-    """
-    found: dict[str, list[ToolCall]] = {}
-    answered = {message.tool_call_id for result in results for message in _tool_messages(result)}
-    for channel, value in values.items() if isinstance(values, Mapping) else ():
-        calls = _last_calls(value) if isinstance(value, list) else []
-        open_calls = [call for call in calls if call["id"] not in answered]
-        if open_calls:
-            found[channel] = open_calls
-    return found
+def unanswered(values: Any) -> dict[str, list[ToolCall]]:
+    """The calls at the end of each list of messages of a state that have no result, by channel."""
+    found = {
+        channel: _last_calls(value)
+        for channel, value in (values.items() if isinstance(values, Mapping) else ())
+        if isinstance(value, list)
+    }
+    return {channel: calls for channel, calls in found.items() if calls}
 
 
-def closed(calls: Iterable[ToolCall]) -> list[ToolMessage]:
-    """A result for each call, that says that its effects are unknown."""
-    return [
-        ToolMessage(content=UNKNOWN, name=call["name"], tool_call_id=call["id"] or "", status="error") for call in calls
-    ]
+def closed(call: ToolCall) -> ToolMessage:
+    """A result for a call that says that its effects are unknown."""
+    return ToolMessage(content=UNKNOWN, name=call["name"], tool_call_id=call["id"] or "", status="error")
 
 
 def _last_calls(messages: list[Any]) -> list[ToolCall]:
@@ -49,12 +42,13 @@ def _last_calls(messages: list[Any]) -> list[ToolCall]:
     return []
 
 
-def _tool_messages(result: Any) -> Iterator[ToolMessage]:
+def tool_messages(result: Any) -> Iterator[ToolMessage]:
+    """Every result of a tool in a state, or in what is written to one."""
     if isinstance(result, ToolMessage):
         yield result
     elif isinstance(result, Mapping):
         for value in result.values():
-            yield from _tool_messages(value)
+            yield from tool_messages(value)
     elif isinstance(result, (list, tuple)):
         for value in result:
-            yield from _tool_messages(value)
+            yield from tool_messages(value)

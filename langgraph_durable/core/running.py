@@ -41,14 +41,15 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
 class Taken(NamedTuple):
     """A lease, and how the thread stood when it was taken: `seen` and `nodes` are empty where it has no checkpoints.
 
-    `held` says that it was taken from somebody who is gone.
+    `checkpoint_id` is the newest one's, `held` who had the lease and is gone.
     """
 
     lease: Lease
     seen: status.Seen | None
     nodes: tuple[str, ...]
     recoveries: int
-    held: bool
+    checkpoint_id: str
+    held: Holder | None
 
 
 def take(
@@ -101,7 +102,7 @@ def take(
                 assert outcome.lease is not None
                 known = stood is not None and stood.place[0] != 0
                 nodes = standing.nodes if standing is not None else ()
-                return Taken(outcome.lease, seen if known else None, nodes, recoveries, lease is not None)
+                return Taken(outcome.lease, seen if known else None, nodes, recoveries, checkpoint_id, holder)
             continue
         assert holder is not None
         if on_busy == "raise":
