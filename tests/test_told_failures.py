@@ -108,6 +108,17 @@ def test_a_neighbour_that_asks_hides_no_failure(name: str, told: Told) -> None:
     assert (told.info().status, told.info().nodes) == ("interrupted", ("m",))
 
 
+def test_who_was_answered_is_not_told(told: Told) -> None:
+    """Of two nodes that asked, the one that was answered does not wait any more."""
+    app = told.graph({"a": asks, "b": asks})
+    answers = told.call(app, "invoke", {"log": []}, thread())["__interrupt__"]
+    assert set(told.info().nodes) == {"a", "b"}
+    told.call(app, "resume", "thread", resume={answers[0].id: "yes"})
+    (left,) = told.info().nodes
+    assert (told.info().status, told.info().reason) == ("interrupted", "node")
+    assert {task.name for task in app.get_state(thread()).tasks if task.interrupts} == {left}
+
+
 def test_who_failed_earlier_is_not_told(told: Told) -> None:
     """A run names the nodes that failed in it, and not those that failed before and have finished since."""
     second = [False]

@@ -149,8 +149,9 @@ def leave(
             # Those of an earlier run at this checkpoint are told as well, and may have finished in this one. Which node
             # a packet was for, nobody knew who failed before the checkpoint was stored.
             move = "router" if standing.reason == "router" else "failed"
-        elif move is None and how == "returned" and standing.status == "error" and asked:
-            move = "asked"  # what had failed before has finished in this run
+        elif move is None and how == "returned" and asked and standing.status in ("error", "interrupted"):
+            # What had failed or asked before has finished in this run: each task that has not asks again.
+            move = "asked" if (standing.status, standing.nodes) != ("interrupted", asked) else None
         if move is not None:
             sealed = sealed_failure(session.codec, error) if error is not None and move in _FAILED else None
             nodes = {"failed": failed, "router": failed, "asked": asked}.get(move, ())
