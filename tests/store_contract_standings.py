@@ -162,6 +162,14 @@ class StandingContract(Opened):
         done(store, of("a", marked("2", "y")))
         assert (standing(store, "a").created, standing(store, "a").checkpoints) == (None, 2)
 
+    def test_a_checkpoint_that_says_nothing(self, store: Store) -> None:
+        """After one without a mark nobody knows how its thread stands, until the next one says so."""
+        done(store, of("t", marked("1", "a")), of("t", told("1", "raised", "a")))
+        done(store, of("t", new("2")))
+        assert store.stood(ThreadQuery("t"))[0].standing is None
+        done(store, of("t", marked("3", "c")))
+        assert (standing(store).status, standing(store).checkpoints) == ("busy", 3)
+
     # -- lists of threads ----------------------------------------------------------------------------------------------
 
     def test_an_order_a_page_at_a_time(self, store: Store) -> None:

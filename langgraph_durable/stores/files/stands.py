@@ -27,6 +27,7 @@ class Standings:
         before = self.bytes.get(ns, 0)
         self.bytes[ns] = before + size
         if made is None:
+            self.of.pop(ns, None)  # an earlier release put it, which says nothing of how the thread stands
             return
         old = self.of.get(ns)
         if old is None and count > 1:

@@ -167,6 +167,8 @@ def _put_checkpoint(
         stands = status.put(standing, work.mark, work.id, work.parent, work.run_id, size, again=again)
         keep(cursor, place.namespace, serial + 1, stands)
         keys.learn_standing(place, serial + 1, stands)
+    elif standing is not None and not again:
+        cursor.execute("DELETE FROM durable_standings WHERE namespace = ?", (place.namespace,))
     return _stored(cursor, batch, place, refs, parts)
 
 
