@@ -10,6 +10,7 @@ from typing import Any
 import langgraph.errors
 from langgraph.pregel import Pregel
 
+from langgraph_durable.asking import NOT_TRIED, Attempted, Setting, Settings
 from langgraph_durable.core import running
 from langgraph_durable.core.leases import held_by, lost
 from langgraph_durable.core.records import Fenced
@@ -18,7 +19,6 @@ from langgraph_durable.core.running import OnBusy
 from langgraph_durable.errors import DurableError, LeaseLostError, RunCancelledError, ThreadDeletedError
 from langgraph_durable.heartbeat import Beat, heartbeat
 from langgraph_durable.processes import described, here
-from langgraph_durable.resuming import NOT_TRIED, Attempted, Setting, Settings
 from langgraph_durable.saver import DurableSaver
 from langgraph_durable.signals import Signals
 

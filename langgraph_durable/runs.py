@@ -16,6 +16,7 @@ from langchain_core.runnables.config import ensure_config, merge_configs, var_ch
 from langgraph.pregel import Pregel
 from langgraph.types import StateUpdate
 
+from langgraph_durable.asking import NOT_TRIED, Asking, Attempt, Attempted, Settings, adrive, drive
 from langgraph_durable.core.plan import address
 from langgraph_durable.core.steps import Rerun
 from langgraph_durable.errors import (
@@ -26,15 +27,8 @@ from langgraph_durable.holding import Run
 from langgraph_durable.progress import bar
 from langgraph_durable.resuming import (
     MISSING,
-    NOT_TRIED,
-    Asking,
-    Attempt,
-    Attempted,
     Recovered,
-    Settings,
-    adrive,
     attempting,
-    drive,
     forking,
     log,
     phases,

@@ -1,0 +1,137 @@
+"""How what was decided once is done in both forms: generators ask, and two loops, one of which blocks, answer them.
+
+What is yielded is a call of the graph, a flow of the saver, or an attempt to recover a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
+
+from langgraph.pregel import Pregel
+
+from langgraph_durable.core.requests import Flow
+from langgraph_durable.core.running import OnBusy, Taken
+from langgraph_durable.saver import DurableSaver
+
+T = TypeVar("T")
+
+
+class Settings(NamedTuple):
+    """What `durable` was given."""
+
+    owner: str | None
+    on_busy: OnBusy
+    on_crash: str
+    max_recoveries: int
+    lease_seconds: float
+    heartbeat_seconds: float
+    nodes: frozenset[str]
+    interrupt_before: str | Sequence[str]
+    interrupt_after: str | Sequence[str]
+
+
+class Setting(NamedTuple):
+    """The run in which something is asked."""
+
+    thread_id: str
+    taken: Taken
+    settings: Settings
+
+
+class Call(NamedTuple):
+    """Call a method of the graph, or its twin for coroutines. Answer: what it returns."""
+
+    method: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any] = {}
+
+
+class Do(NamedTuple):
+    """Do a flow of the saver. Answer: what it ends with."""
+
+    flow: Callable[..., Flow[Any]]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any] = {}
+
+
+class Attempt(NamedTuple):
+    """Try to go on with a thread that still has a status, or a reason, in `wanted`. Answer: an `Attempted`.
+
+    It was `tried` that often at the checkpoint.
+    """
+
+    thread_id: str
+    wanted: tuple[str, ...]
+    tried: int
+    checkpoint_id: str
+    backoff: float
+    error: Exception | None
+
+
+class Attempted(NamedTuple):
+    """What became of an attempt, and where it began: the status of the thread, "" when another run has or had it."""
+
+    status: str
+    recoveries: int
+    checkpoint_id: str
+    error: Exception | None
+
+
+NOT_TRIED = Attempted("", 0, "", None)
+
+Asking: TypeAlias = Generator[Call | Do | Attempt, Any, T]
+
+
+def drive(
+    graph: Pregel[Any, Any, Any, Any],
+    saver: DurableSaver,
+    asking: Asking[T],
+    attempt: Callable[[Attempt], Attempted] | None = None,
+) -> T:
+    """What a generator ends with, everything it asks for having been done."""
+    answer: Any = None
+    try:
+        asked = next(asking)
+        while True:
+            try:
+                if isinstance(asked, Do):
+                    answer = saver._do(asked.flow, *asked.args, **asked.kwargs)
+                elif isinstance(asked, Call):
+                    answer = getattr(graph, asked.method)(*asked.args, **asked.kwargs)
+                else:
+                    assert attempt is not None
+                    answer = attempt(asked)
+            except BaseException as error:  # noqa: BLE001  the generator decides: it raises it again, or goes on
+                asked = asking.throw(error)
+            else:
+                asked = asking.send(answer)
+    except StopIteration as end:
+        return cast(T, end.value)
+
+
+async def adrive(
+    graph: Pregel[Any, Any, Any, Any],
+    saver: DurableSaver,
+    asking: Asking[T],
+    attempt: Callable[[Attempt], Awaitable[Attempted]] | None = None,
+) -> T:
+    """`drive` for a coroutine."""
+    answer: Any = None
+    try:
+        asked = next(asking)
+        while True:
+            try:
+                if isinstance(asked, Do):
+                    answer = await saver._ado(asked.flow, *asked.args, **asked.kwargs)
+                elif isinstance(asked, Call):
+                    answer = await getattr(graph, "a" + asked.method)(*asked.args, **asked.kwargs)
+                else:
+                    assert attempt is not None
+                    answer = await attempt(asked)
+            except BaseException as error:  # noqa: BLE001  as above
+                asked = asking.throw(error)
+            else:
+                asked = asking.send(answer)
+    except StopIteration as end:
+        return cast(T, end.value)
