@@ -21,7 +21,7 @@ from langgraph_durable.errors import (
     UnserializableError,
 )
 from langgraph_durable.runs import durable
-from langgraph_durable.saver import AsyncSqliteSaver, FileSaver, SqliteSaver
+from langgraph_durable.savers import AsyncSqliteSaver, FileSaver, SqliteSaver
 from langgraph_durable.threads import ThreadInfo
 from langgraph_durable.urls import open_saver
 

@@ -1,15 +1,13 @@
-"""How what was decided once is done in both forms: generators ask, and two loops, one of which blocks, answer them.
-
-What is yielded is a call of the graph, a flow of the saver, or an attempt to recover a thread.
-"""
+"""What may be asked for to go on with a thread: a call of the graph, a flow of the saver, an attempt; and its doing."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from langgraph.pregel import Pregel
 
+from langgraph_durable.core.driving import adriven, driven
 from langgraph_durable.core.requests import Flow
 from langgraph_durable.core.running import OnBusy, Taken
 from langgraph_durable.saver import DurableSaver
@@ -44,7 +42,6 @@ class Call(NamedTuple):
 
     method: str
     args: tuple[Any, ...]
-    kwargs: Mapping[str, Any] = {}
 
 
 class Do(NamedTuple):
@@ -66,7 +63,6 @@ class Attempt(NamedTuple):
     tried: int
     checkpoint_id: str
     backoff: float
-    error: Exception | None
 
 
 class Attempted(NamedTuple):
@@ -90,24 +86,16 @@ def drive(
     attempt: Callable[[Attempt], Attempted] | None = None,
 ) -> T:
     """What a generator ends with, everything it asks for having been done."""
-    answer: Any = None
-    try:
-        asked = next(asking)
-        while True:
-            try:
-                if isinstance(asked, Do):
-                    answer = saver._do(asked.flow, *asked.args, **asked.kwargs)
-                elif isinstance(asked, Call):
-                    answer = getattr(graph, asked.method)(*asked.args, **asked.kwargs)
-                else:
-                    assert attempt is not None
-                    answer = attempt(asked)
-            except BaseException as error:  # noqa: BLE001  the generator decides: it raises it again, or goes on
-                asked = asking.throw(error)
-            else:
-                asked = asking.send(answer)
-    except StopIteration as end:
-        return cast(T, end.value)
+
+    def answer(asked: Call | Do | Attempt) -> Any:
+        if isinstance(asked, Do):
+            return saver._do(asked.flow, *asked.args, **asked.kwargs)
+        if isinstance(asked, Call):
+            return getattr(graph, asked.method)(*asked.args)
+        assert attempt is not None
+        return attempt(asked)
+
+    return driven(asking, answer)
 
 
 async def adrive(
@@ -117,21 +105,13 @@ async def adrive(
     attempt: Callable[[Attempt], Awaitable[Attempted]] | None = None,
 ) -> T:
     """`drive` for a coroutine."""
-    answer: Any = None
-    try:
-        asked = next(asking)
-        while True:
-            try:
-                if isinstance(asked, Do):
-                    answer = await saver._ado(asked.flow, *asked.args, **asked.kwargs)
-                elif isinstance(asked, Call):
-                    answer = await getattr(graph, "a" + asked.method)(*asked.args, **asked.kwargs)
-                else:
-                    assert attempt is not None
-                    answer = await attempt(asked)
-            except BaseException as error:  # noqa: BLE001  as above
-                asked = asking.throw(error)
-            else:
-                asked = asking.send(answer)
-    except StopIteration as end:
-        return cast(T, end.value)
+
+    async def answer(asked: Call | Do | Attempt) -> Any:
+        if isinstance(asked, Do):
+            return await saver._ado(asked.flow, *asked.args, **asked.kwargs)
+        if isinstance(asked, Call):
+            return await getattr(graph, "a" + asked.method)(*asked.args)
+        assert attempt is not None
+        return await attempt(asked)
+
+    return await adriven(asking, answer)

@@ -17,6 +17,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP, BaseCheckpointSaver, CheckpointTuple
 
 from langgraph_durable.core.carrying import Carried, Header, carry, damage, headers, moves, parent, restore
+from langgraph_durable.core.driving import adriven, driven
 from langgraph_durable.core.plan import address, check_ids
 from langgraph_durable.core.records import Damage, Query
 from langgraph_durable.core.requests import Flow, Session
@@ -52,30 +53,14 @@ def copy(
     would not keep; StoreError says that a source of this package is damaged. Later, what was copied so far stays:
     CorruptDataError names what cannot be read, ThreadDeletedError what was deleted while it was copied.
     """
-    asking = _copying(source, target, thread_ids, progress)
-    try:
-        asked = next(asking)
-        while True:
-            asked = asking.send(_answer(asked))
-    except StopIteration as end:
-        return _copied(end)
-    finally:
-        asking.close()
+    return driven(_copying(source, target, thread_ids, progress), _answer)
 
 
 async def acopy(
     source: Saver, target: Saver, *, thread_ids: Sequence[str] | None = None, progress: bool | None = None
 ) -> Copied:
     """`copy` for a coroutine, and for savers that are only used in one."""
-    asking = _copying(source, target, thread_ids, progress)
-    try:
-        asked = next(asking)
-        while True:
-            asked = asking.send(await _aanswer(asked))
-    except StopIteration as end:
-        return _copied(end)
-    finally:
-        asking.close()
+    return await adriven(_copying(source, target, thread_ids, progress), _aanswer)
 
 
 class _Flow(NamedTuple):
@@ -287,8 +272,3 @@ def _versions(found: CheckpointTuple) -> dict[str, Any]:
     """The versions of what the checkpoint has: savers that keep values by version store those, and no others."""
     values = found.checkpoint["channel_values"]
     return {name: version for name, version in found.checkpoint["channel_versions"].items() if name in values}
-
-
-def _copied(end: StopIteration) -> Copied:
-    assert isinstance(end.value, Copied)
-    return end.value

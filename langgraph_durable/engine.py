@@ -12,12 +12,13 @@ import time
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import ormsgpack
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_durable.arrivals import Arrivals
+from langgraph_durable.core.driving import adriven, driven
 from langgraph_durable.core.memory import Memory
 from langgraph_durable.core.records import Batch, Query, ThreadQuery
 from langgraph_durable.core.requests import (
@@ -90,31 +91,11 @@ class Engine:
 
     def run(self, flow: Flow[T]) -> T:
         """What a flow ends with, having done what it asked for."""
-        try:
-            request = next(flow)
-            while True:
-                try:
-                    answer = self._perform(request)
-                except BaseException as error:  # noqa: BLE001  the flow decides: it raises it again, or goes on
-                    request = flow.throw(error)
-                else:
-                    request = flow.send(answer)
-        except StopIteration as end:
-            return cast(T, end.value)
+        return driven(flow, self._perform)
 
     async def arun(self, flow: Flow[T]) -> T:
         """`run` for a coroutine."""
-        try:
-            request = next(flow)
-            while True:
-                try:
-                    answer = await self._aperform(request)
-                except BaseException as error:  # noqa: BLE001  the flow decides: it raises it again, or goes on
-                    request = flow.throw(error)
-                else:
-                    request = flow.send(answer)
-        except StopIteration as end:
-            return cast(T, end.value)
+        return await adriven(flow, self._aperform)
 
     def close(self) -> None:
         """Store what is waiting and close the connections that were opened here."""

@@ -16,7 +16,13 @@ from langgraph_durable.core.leases import held_by, lost
 from langgraph_durable.core.records import Fenced
 from langgraph_durable.core.requests import Fence
 from langgraph_durable.core.running import OnBusy
-from langgraph_durable.errors import DurableError, LeaseLostError, RunCancelledError, ThreadDeletedError
+from langgraph_durable.errors import (
+    DurableError,
+    LeaseLostError,
+    RunCancelledError,
+    ThreadBusyError,
+    ThreadDeletedError,
+)
 from langgraph_durable.heartbeat import Beat, heartbeat
 from langgraph_durable.processes import described, here
 from langgraph_durable.saver import DurableSaver
@@ -103,8 +109,8 @@ class Run:
             self._signals.__exit__()
 
     def attempted(self, error: Exception | None) -> Attempted:
-        """What became of an attempt to recover."""
-        if self.how == "nothing":
+        """What became of an attempt to recover; a thread that another run has was not tried."""
+        if self.how == "nothing" or (isinstance(error, ThreadBusyError) and not self.began):
             return NOT_TRIED
         return Attempted(self._ended, self._taken.recoveries, held_by(self._taken.lease).checkpoint_id, error)
 
@@ -162,12 +168,10 @@ class Run:
         closing = isinstance(error, RuntimeError) and isinstance(error.__context__, GeneratorExit)
         if closing or isinstance(error, (asyncio.CancelledError, GeneratorExit)):
             return self._signals.reason or "cancelled"
-        if isinstance(error, (RunCancelledError, *_DRAINED)):
+        if isinstance(error, (RunCancelledError, _DRAINED)):
             return "cancelled"
         return "failed"
 
 
-_DRAINED: tuple[type[BaseException], ...] = tuple(
-    kind for name in ("GraphDrained",) if isinstance(kind := getattr(langgraph.errors, name, None), type)
-)
+_DRAINED = getattr(langgraph.errors, "GraphDrained", RunCancelledError)
 """What a graph raises that was asked to end by its `RunControl`, where LangGraph has that."""

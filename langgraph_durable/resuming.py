@@ -247,7 +247,7 @@ def recovering(
             continue
         tried, checkpoint_id, error = 0, "", None
         for times in count(1):
-            attempted: Attempted = yield Attempt(thread.stood.thread_id, wanted, tried, checkpoint_id, backoff, error)
+            attempted: Attempted = yield Attempt(thread.stood.thread_id, wanted, tried, checkpoint_id, backoff)
             # Who makes progress is not given up, and yet has to come to an end: a loop of a graph may have none.
             again = errors and attempted.error is not None and attempted.status == "error" and times <= most
             if not again:

@@ -16,12 +16,11 @@ from langchain_core.runnables.config import ensure_config, merge_configs, var_ch
 from langgraph.pregel import Pregel
 from langgraph.types import StateUpdate
 
-from langgraph_durable.asking import NOT_TRIED, Asking, Attempt, Attempted, Settings, adrive, drive
+from langgraph_durable.asking import Asking, Attempt, Attempted, Settings, adrive, drive
 from langgraph_durable.core.plan import address
 from langgraph_durable.core.steps import Rerun
 from langgraph_durable.errors import (
     InvalidRequestError,
-    ThreadBusyError,
 )
 from langgraph_durable.holding import Run
 from langgraph_durable.progress import bar
@@ -59,10 +58,10 @@ def durable(
 
     It is used wherever the compiled graph was. `owner` is what others are told of who runs a thread. A run that finds
     its thread in use raises ThreadBusyError, waits, or asks that run to end and waits (`on_busy`). New input for a
-    thread whose last run failed or crashed: that run is finished first, or (`on_crash="fail"`) InvalidRequestError.
-    A run whose process cannot be asked after, since it is on another machine, counts as gone `lease_seconds` after
-    its last sign of life, which it gives every `heartbeat_seconds`. Checkpoints are stored with `durability="sync"`
-    unless another is given.
+    thread whose last run failed, crashed or was stopped by SIGTERM: that run is finished first, or
+    (`on_crash="fail"`) InvalidRequestError. A run whose process cannot be asked after, since it is on another
+    machine, counts as gone `lease_seconds` after its last sign of life, which it gives every `heartbeat_seconds`.
+    Checkpoints are stored with `durability="sync"` unless another is given.
 
     InvalidRequestError for a graph that was not compiled with a saver of this package.
     """
@@ -348,8 +347,6 @@ class DurableGraph(Pregel[Any, Any, Any, Any]):
                     run.began = True
                     where = drive(run.graph, run.saver, skipped(one.thread_id, given))
                     run.graph.invoke(None, where, **_durably(given, kwargs))
-        except ThreadBusyError as error:
-            return run.attempted(error) if run.began else NOT_TRIED
         except Exception as error:  # noqa: BLE001  what a graph raises is what there is to tell of its thread
             return run.attempted(error)
         return run.attempted(None)
@@ -367,8 +364,6 @@ class DurableGraph(Pregel[Any, Any, Any, Any]):
                     run.began = True
                     where = await adrive(run.graph, run.saver, skipped(one.thread_id, given))
                     await run.graph.ainvoke(None, where, **_durably(given, kwargs))
-        except ThreadBusyError as error:
-            return run.attempted(error) if run.began else NOT_TRIED
         except Exception as error:  # noqa: BLE001  as above
             return run.attempted(error)
         return run.attempted(None)

@@ -8,15 +8,12 @@ called from any thread and inside any event loop; none holds a lock while it yie
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 
-import aiosqlite
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     BaseCheckpointSaver,
@@ -44,7 +41,6 @@ from langgraph_durable.engine import Engine
 from langgraph_durable.history import ThreadHistory
 from langgraph_durable.processes import here
 from langgraph_durable.progress import bar
-from langgraph_durable.sources import files_source, sqlite_source
 from langgraph_durable.threads import ThreadInfo, ThreadList, info_of, step_of
 
 if TYPE_CHECKING:
@@ -55,7 +51,7 @@ T = TypeVar("T")
 
 
 class DurableSaver(BaseCheckpointSaver[str]):
-    """A checkpointer over an engine; `SqliteSaver` says how to open one.
+    """A checkpointer over an engine, which the savers of `savers` open.
 
     What `put` and `put_writes` acknowledged survives kill -9 and power loss; a call that raised stored nothing. What
     is read is the reader's own: changing it changes nothing stored. Errors are those of `langgraph_durable.errors`.
@@ -373,77 +369,6 @@ def _wanted(
 
 def _listed(found: tuple[list[Thread], str | None]) -> ThreadList:
     return ThreadList(map(info_of, found[0]), found[1])
-
-
-class SqliteSaver(DurableSaver):
-    """A checkpointer over an SQLite database, for sync and async code alike.
-
-    `database` is a path, `":memory:"`, an `sqlite3` or an `aiosqlite` connection. Of a connection to a file only the
-    path is used, and connections of this saver's own are opened; an `sqlite3` connection to memory is used itself.
-    A file that does not exist is made, readable by its owner only; one of langgraph-checkpoint-sqlite is continued.
-    `busy_timeout` is how many seconds to wait for another process that writes. With a `serde` of one's own every
-    value passes through it.
-
-    Raises OpenError, or one of its kinds, when that is not a database that can be used.
-    """
-
-    def __init__(
-        self,
-        database: str | os.PathLike[str] | sqlite3.Connection | aiosqlite.Connection,
-        *,
-        serde: SerializerProtocol | None = None,
-        busy_timeout: float = 30.0,
-    ) -> None:
-        super().__init__(serde=serde)
-        self._native = serde is None
-        self._engine = Engine(sqlite_source(database, busy_timeout))
-
-    @classmethod
-    def from_conn_string(
-        cls, conn_string: str, *, serde: SerializerProtocol | None = None, busy_timeout: float = 30.0
-    ) -> Self:
-        """A saver over the database at a path, to be used as `with ... as saver` or `async with ... as saver`."""
-        return cls(conn_string, serde=serde, busy_timeout=busy_timeout)
-
-
-AsyncSqliteSaver = SqliteSaver
-
-
-class FileSaver(DurableSaver):
-    """A checkpointer over a folder of plain files that a person can read, for sync and async code alike.
-
-    `path` is the folder; one that does not exist is made, readable by its owner only, with a README.md that says what
-    is in it. It keeps itself out of git unless it is made `shareable`. `busy_timeout` is how many seconds to wait for
-    somebody else who writes to the same thread. With a `serde` of one's own every value passes through it.
-
-    Raises OpenError, or one of its kinds, when that is not a folder that can be used.
-    """
-
-    _readable = True
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        serde: SerializerProtocol | None = None,
-        busy_timeout: float = 30.0,
-        shareable: bool = False,
-    ) -> None:
-        super().__init__(serde=serde)
-        self._native = serde is None
-        self._engine = Engine(files_source(path, busy_timeout, shareable=shareable))
-
-    @classmethod
-    def from_conn_string(
-        cls,
-        conn_string: str,
-        *,
-        serde: SerializerProtocol | None = None,
-        busy_timeout: float = 30.0,
-        shareable: bool = False,
-    ) -> Self:
-        """A saver over the folder at a path, to be used as `with ... as saver` or `async with ... as saver`."""
-        return cls(conn_string, serde=serde, busy_timeout=busy_timeout, shareable=shareable)
 
 
 class _Setup:

@@ -8,7 +8,8 @@ from urllib.parse import unquote
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from langgraph_durable.errors import InvalidRequestError, OpenError
-from langgraph_durable.saver import DurableSaver, FileSaver, SqliteSaver
+from langgraph_durable.saver import DurableSaver
+from langgraph_durable.savers import FileSaver, SqliteSaver
 
 _SAVERS: dict[str, type[SqliteSaver] | type[FileSaver]] = {"sqlite": SqliteSaver, "file": FileSaver}
 

@@ -21,6 +21,7 @@ from langgraph.checkpoint.base.id import uuid6
 
 from langgraph_durable import FileSaver, SqliteSaver
 from langgraph_durable.saver import DurableSaver
+from tests.stores import close_opened
 
 T = TypeVar("T")
 
@@ -167,6 +168,13 @@ def face(place: str, loop: asyncio.AbstractEventLoop | None) -> Iterator[Face]:
 def path(tmp_path: Path) -> str:
     """Where a database file can be made."""
     return str(tmp_path / "agent.db")
+
+
+@pytest.fixture
+def closed() -> Iterator[None]:
+    """Close every store that a test has opened, when it ends."""
+    yield
+    close_opened()
 
 
 @pytest.fixture

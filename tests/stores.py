@@ -38,6 +38,7 @@ from langgraph_durable.core.records import (
     Work,
 )
 from langgraph_durable.stores.base import Store
+from langgraph_durable.stores.files import FileStore
 
 Pieces: TypeAlias = "list[tuple[str, int]]"
 
@@ -75,6 +76,21 @@ def writes(checkpoint_id: str, *parts: Part, task: str = "task", ns: str = "", r
     """The work of putting writes, one to a channel."""
     entries = tuple((index, f"channel {index}", part) for index, part in enumerate(parts))
     return PutWrites(ns, checkpoint_id, task, f"path of {task}", replaces, entries)
+
+
+_opened: list[FileStore] = []
+
+
+def opened(path: Path) -> FileStore:
+    """A store over the folder `checkpoints` in this one; the fixture `closed` closes it after the test."""
+    _opened.append(FileStore(str(path / "checkpoints"), busy_timeout=20))
+    return _opened[-1]
+
+
+def close_opened() -> None:
+    """Close every store that a test has opened."""
+    while _opened:
+        _opened.pop().close()
 
 
 def done(store: Store, *batches: Batch) -> list[Stored]:

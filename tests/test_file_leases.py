@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,24 +34,11 @@ from langgraph_durable.stores.files.leases import LeaseFile
 from langgraph_durable.stores.files.names import folder_name
 from tests.processes import Pipe, child, children, forks
 from tests.store_contract_standings import marked, standing, taken
-from tests.stores import done, ids, of
+from tests.stores import done, ids, of, opened
 from tests.test_power_loss import Event as Asked
 from tests.test_power_loss import disks, made, recorded
 
-_open: list[FileStore] = []
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """Close every store that a test has opened."""
-    yield
-    while _open:
-        _open.pop().close()
-
-
-def opened(path: Path) -> FileStore:
-    _open.append(FileStore(str(path / "checkpoints"), busy_timeout=20))
-    return _open[-1]
+pytestmark = pytest.mark.usefixtures("closed")
 
 
 def lease_file(path: Path, thread_id: str = "t") -> Path:

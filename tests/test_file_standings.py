@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +19,12 @@ from langgraph_durable.stores.files.journal import Head, framed
 from langgraph_durable.stores.files.names import folder_name
 from langgraph_durable.stores.files.thread import ThreadFolder
 from tests.store_contract_standings import lease, marked, names, standing, taken, told
-from tests.stores import done, ids, new, of
+from tests.stores import done, ids, new, of, opened
 
 SECRET = "what nobody is to find"
 
 
-_open: list[FileStore] = []
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """Close every store that a test has opened."""
-    yield
-    while _open:
-        _open.pop().close()
-
-
-def opened(path: Path) -> FileStore:
-    _open.append(FileStore(str(path / "checkpoints"), busy_timeout=20))
-    return _open[-1]
+pytestmark = pytest.mark.usefixtures("closed")
 
 
 def cache(path: Path) -> Path:

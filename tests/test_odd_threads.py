@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,7 +44,7 @@ def fails(error: BaseException) -> Any:
 
 
 def test_a_failure_that_was_sealed_with_another_key(face: Face, place: str) -> None:
-    """It is listed among the others without what it was, which stands nowhere in clear text."""
+    """It is listed among the others without what it was; what it was stands nowhere in clear text."""
     if place == ":memory:":
         pytest.skip("memory is not opened twice")
     pytest.importorskip("Crypto")
@@ -55,6 +56,9 @@ def test_a_failure_that_was_sealed_with_another_key(face: Face, place: str) -> N
         assert info is not None
         assert info.error is not None
         assert info.error.message == "a secret word"
+    stored = [file for one in Path(place).parent.rglob("*") if one.is_file() for file in [one.read_bytes()]]
+    assert b"sealed" in b"".join(stored)
+    assert not any(b"secret word" in file for file in stored)
     Running(parallel(face.saver, a=lambda state: {}), face.loop, thread_id="plain").invoke({"messages": []})
     listed = {one.thread_id: one for one in face.call("list_threads")}
     assert listed.keys() == {"sealed", "plain"}

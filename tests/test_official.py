@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -17,11 +19,14 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.types import Command
 
 from langgraph_durable import SqliteSaver, ThreadDeletedError
+from langgraph_durable.core.leases import Holder
+from langgraph_durable.processes import here
 from tests import official
 from tests.conftest import Face, checkpoint, thread
 from tests.faults import dump
 from tests.official import BROKEN, RAN, TABLES, OfficialSaver, graph_over, official_list, said
 from tests.processes import Pipe, child, forks
+from tests.store_contract_standings import taken
 
 THREADS = ("chat", "asks", "fails", "raw")
 
@@ -277,6 +282,20 @@ def test_the_old_tables_stay(old: str, open_face: Callable[..., Face], expected:
     assert official_list(old) == expected
 
 
+def test_threads_that_are_held_are_listed_once(face: Face, old: str) -> None:
+    """A thread of theirs that a run holds has a row of its own, and is on one page all the same."""
+    for name in ("chat", "raw"):
+        taken(face.saver._engine.store, name, Holder(here(), "somebody", time.time(), time.time() + 60).said())
+    for status, names in ((None, sorted(THREADS)), ("busy", ["chat", "raw"])):
+        seen: list[str] = []
+        cursor = None
+        while cursor is not None or not seen:
+            page = face.call("list_threads", status=status, order="id", limit=1, cursor=cursor)
+            seen += [one.thread_id for one in page]
+            cursor = page.cursor
+        assert sorted(seen) == names
+
+
 def test_both_savers_take_turns(old: str, open_face: Callable[..., Face]) -> None:
     """The official saver can go on in the same file after this package has, and this one finds its own again."""
     face = open_face(old)
@@ -341,6 +360,8 @@ def test_runs_are_deleted(face: Face, old: str, expected: list[CheckpointTuple])
     assert [one.metadata.get("run_id") for one in face.list(thread("raw"))] == ["run c", "run b", "run b"]
     assert [row[3] for row in dump(old, "writes")["writes"] if row[0] == "raw"] == ["task 2"] * 3 + ["task 3"] * 3
     assert face.list(thread("chat")) == of(expected, "chat")
+    counted = {one.thread_id: one.checkpoints for one in face.call("list_threads")}
+    assert counted == Counter(one.config["configurable"]["thread_id"] for one in face.list(None))
 
 
 @pytest.mark.parametrize("more", [False, True], ids=["old only", "with new ones"])

@@ -16,9 +16,13 @@ import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import interrupt
 
+from langgraph_durable import durable
+from langgraph_durable.core import running
 from langgraph_durable.resuming import Recovered
+from langgraph_durable.runs import DurableGraph
+from langgraph_durable.saver import DurableSaver
 from tests.conftest import saver_at, thread
-from tests.durables import Notes, Stands, called, form_of, made, stands
+from tests.durables import Notes, Stands, called, compiled, form_of, made, stands
 from tests.processes import PATIENCE, Pipe, child, forks
 
 ALL = ["a", "b", "c"]
@@ -247,6 +251,37 @@ def test_a_node_that_heals(kept: str, loop: asyncio.AbstractEventLoop | None) ->
         assert recovered[:3] == ("thread", "idle", 3)
         assert str(recovered.error) == "attempt 3"
         assert stands(saver) == DONE
+
+
+def dies_at_the_end(pipe: Pipe, place: str, form: str) -> None:
+    """A run to a breakpoint whose process is killed when all is stored, but for how it has ended."""
+
+    def killed(*args: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    running.leave = killed  # type: ignore[assignment]
+    loop = asyncio.new_event_loop() if form == "async" else None
+    called(loop, before_b(saver_at(place), form), "invoke", {"log": []}, thread())
+
+
+def before_b(saver: DurableSaver, form: str) -> DurableGraph:
+    graph = compiled(saver, form=form)
+    graph.interrupt_before_nodes = ["b"]
+    return durable(graph)
+
+
+@forks
+def test_a_crash_at_a_breakpoint(kept: str, loop: asyncio.AbstractEventLoop | None) -> None:
+    """Nothing was left to do for that run: the thread waits where it stands, and goes on when it is told to."""
+    form = form_of(loop)
+    with saver_at(kept) as saver:
+        with child(dies_at_the_end, kept, form) as victim:
+            victim.rest()
+        assert saver.list_threads(status="crashed")
+        app = before_b(saver, form)
+        called(loop, app, "recover")
+        assert stands(saver) == Stands("interrupted", "breakpoint", ("b",), None)
+        assert called(loop, app, "resume", "thread")["log"] == ALL
 
 
 @forks

@@ -5,20 +5,29 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import sys
 import time
 from typing import Any, TypeAlias
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
-from langgraph.types import Command, Send, interrupt
+from langgraph.types import Command, RetryPolicy, Send, interrupt
 
-from langgraph_durable import InvalidRequestError, SqliteSaver, ThreadInfo
+from langgraph_durable import (
+    InvalidRequestError,
+    LeaseLostError,
+    RunCancelledError,
+    SqliteSaver,
+    ThreadDeletedError,
+    ThreadInfo,
+    processes,
+)
 from langgraph_durable.core import status
 from langgraph_durable.core.marks import due, failure, happened
 from langgraph_durable.core.records import Event, Mark, Standing
 from langgraph_durable.core.superstep import Before
-from langgraph_durable.processes import alive, described, here
+from langgraph_durable.processes import _started, alive, described, here
 from langgraph_durable.saver import DurableSaver
 from tests.conftest import Face, checkpoint, saver_at, thread
 from tests.graphs import DURABILITIES, Running
@@ -216,14 +225,14 @@ def test_what_overtakes_its_checkpoint_keeps_the_worst() -> None:
 def test_who_is_gone() -> None:
     """Busy is crashed when who made it so is gone; a lease that has expired is over, whoever holds it."""
     busy, idle = put(None, "1", "a"), put(None, "1")
-    assert status.seen(busy, leased=False, alive=True, expired=False).status == "busy"
-    assert status.seen(busy, leased=False, alive=None, expired=False).status == "busy"
-    assert status.seen(busy, leased=False, alive=False, expired=False) == ("crashed", "owner gone")
-    assert status.seen(idle, leased=False, alive=False, expired=False).status == "idle"
-    assert status.seen(idle, leased=True, alive=True, expired=False).status == "busy"
-    assert status.seen(idle, leased=True, alive=False, expired=False).status == "crashed"
+    assert status.seen(busy, expires=None, alive=True, now=10.0).status == "busy"
+    assert status.seen(busy, expires=None, alive=None, now=10.0).status == "busy"
+    assert status.seen(busy, expires=None, alive=False, now=10.0) == ("crashed", "owner gone")
+    assert status.seen(idle, expires=None, alive=False, now=10.0).status == "idle"
+    assert status.seen(idle, expires=20.0, alive=True, now=10.0).status == "busy"
+    assert status.seen(idle, expires=20.0, alive=False, now=10.0).status == "crashed"
     for living in (True, None):
-        assert status.seen(busy, leased=True, alive=living, expired=True) == ("crashed", "lease expired")
+        assert status.seen(busy, expires=20.0, alive=living, now=20.0) == ("crashed", "lease expired")
 
 
 # -- processes -------------------------------------------------------------------------------------------------------
@@ -257,6 +266,30 @@ def test_a_process_of_another_machine_cannot_be_asked_after() -> None:
     """Whether it is alive is not known of a process that is elsewhere, or of what names none."""
     for unknown in ("elsewhere/boot/1/1/1", "x" + here(), "", "nonsense", "a/b"):
         assert alive(unknown) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="proc is Linux's")
+def test_a_process_that_may_not_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where proc hides the processes of others (`hidepid`), one that is there is not taken for one that is gone."""
+    number = os.getppid()
+    other = f"{here().rsplit('/', 2)[0]}/{number}/{_started(number)}"
+    assert alive(other)
+
+    def hidden(path: Any, *args: Any) -> Any:
+        if str(path).startswith("/proc/"):
+            raise FileNotFoundError(path)
+        return open(path, *args)
+
+    monkeypatch.setattr(processes, "open", hidden, raising=False)
+    assert alive(other) is None
+
+
+def test_what_ends_a_run_is_not_tried_again() -> None:
+    """A retry policy takes an error of the network for one that passes; a lost lease and a cancelled run are not."""
+    again = RetryPolicy().retry_on
+    assert callable(again)
+    for kind in (RunCancelledError, LeaseLostError, ThreadDeletedError):
+        assert not again(kind("it is over"))
 
 
 # -- what a plain graph leaves behind --------------------------------------------------------------------------------

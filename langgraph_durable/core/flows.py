@@ -18,6 +18,7 @@ from langgraph.checkpoint.base import (
     PendingWrite,
 )
 
+from langgraph_durable.core import status
 from langgraph_durable.core.leases import busy, forked, held_by, lost
 from langgraph_durable.core.marks import due, happened, mark, sealed_failure, without_failed_output
 from langgraph_durable.core.plan import (
@@ -324,7 +325,8 @@ def free(session: Session, thread_id: str, lease: Lease) -> Flow[None]:
     """End a lease whose owner is gone, or that has expired; else ThreadBusyError."""
     holder = held_by(lease)
     alive: Mapping[str, bool | None] = yield LookAfter((holder.by,))
-    if alive[holder.by] is not False and session.here.clock() < holder.expires:
+    seen = status.seen(None, expires=holder.expires, alive=alive[holder.by], now=session.here.clock())
+    if seen.status == "busy":
         raise busy(thread_id, holder)
     yield Batch(thread_id, None, (), EndLease(lease.token, None))
 

@@ -69,7 +69,7 @@ def mark(
     following = due(checkpoint)
     source = metadata.get("source")
     if not following:
-        # What was skipped is known to nobody only where a run of a plain graph goes on.
+        # A run that holds its thread, and who updates a state, skips nothing; see `MOVES` on routers.
         move = "completed" if leased or source != "loop" else "finished"
     elif copied:
         move = "copied"

@@ -78,8 +78,7 @@ def take(
         by = holder.by if holder is not None else standing.by if standing is not None else ""
         alive = (yield LookAfter((by,)))[by] if by else None
         now = session.here.clock()
-        expired = holder is not None and now >= holder.expires
-        seen = status.seen(standing, leased=lease is not None, alive=alive, expired=expired)
+        seen = status.seen(standing, expires=holder and holder.expires, alive=alive, now=now)
         if lease is None or seen.status == "crashed":
             checkpoint_id = standing.checkpoint_id if standing is not None else ""
             recoveries = 0

@@ -138,12 +138,7 @@ def _looked_at(session: Session, page: Sequence[Stood]) -> Flow[list[Thread]]:
     threads = []
     for one, standing, holder, trouble in zip(page, found, holders, troubles, strict=True):
         by = holder.by if holder is not None else standing.by if standing is not None else ""
-        seen = status.seen(
-            standing,
-            leased=holder is not None,
-            alive=alive.get(by),
-            expired=holder is not None and now >= holder.expires,
-        )
+        seen = status.seen(standing, expires=holder and holder.expires, alive=alive.get(by), now=now)
         failure = None
         if trouble is not None:
             seen, failure = status.Seen("error", "unreadable"), marks.failure(trouble)

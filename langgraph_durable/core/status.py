@@ -152,15 +152,16 @@ class Seen(NamedTuple):
     reason: str
 
 
-def seen(standing: Standing | None, *, leased: bool, alive: bool | None, expired: bool) -> Seen:
-    """How a thread stands now. `alive` is whether who holds the lease, or has put the newest checkpoint, still is.
+def seen(standing: Standing | None, *, expires: float | None, alive: bool | None, now: float) -> Seen:
+    """How a thread stands now. `expires` is when its lease does; None when nobody has one.
 
-    It is None for a process that cannot be asked after; such a one is dead when its lease has `expired`.
+    `alive` is whether who holds the lease, or has put the newest checkpoint, still is. It is None for a process that
+    cannot be asked after; such a one is dead when its lease has expired.
     """
-    if leased:
+    if expires is not None:
         if alive is False:
             return Seen("crashed", "owner gone")
-        return Seen("crashed", "lease expired") if expired else Seen("busy", "")
+        return Seen("crashed", "lease expired") if now >= expires else Seen("busy", "")
     if standing is None:
         return Seen("idle", "")
     if standing.status == "busy" and alive is False:

@@ -107,10 +107,11 @@ class OfficialTables:
         """The ids of the threads that have a checkpoint."""
         return {row[0] for row in cursor.execute("SELECT DISTINCT thread_id FROM checkpoints")}
 
-    def count(self, cursor: sqlite3.Cursor, thread_id: str, ns: str) -> int:
-        """How many checkpoints a namespace has."""
+    def count(self, cursor: sqlite3.Cursor, thread_id: str, ns: str | None = None) -> int:
+        """How many checkpoints a namespace has, or all of them."""
         row = cursor.execute(
-            "SELECT count(*) FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ?", (thread_id, ns)
+            "SELECT count(*) FROM checkpoints WHERE thread_id = :thread AND (:ns IS NULL OR checkpoint_ns = :ns)",
+            {"thread": thread_id, "ns": ns},
         ).fetchone()
         return int(row[0])
 

@@ -129,7 +129,17 @@ def node_before(cursor: sqlite3.Cursor, thread_id: str, ns: str, node: str, occu
 
 
 def stood(cursor: sqlite3.Cursor, official: OfficialTables | None, query: ThreadQuery) -> list[Stood]:
-    """How threads stand: those that only have a lease, those with a standing, and those of whom it is not known."""
+    """How threads stand: those that only have a lease, those with a standing, and those of whom it is not known.
+
+    What an official saver stored of a thread is in no standing, and counted here.
+    """
+    found = _in_order(cursor, official, query)
+    if official is None:
+        return found
+    return [one._replace(checkpoints=one.checkpoints + official.count(cursor, one.thread_id)) for one in found]
+
+
+def _in_order(cursor: sqlite3.Cursor, official: OfficialTables | None, query: ThreadQuery) -> list[Stood]:
     rank, value, after = query.after or (0, None, None)
     found: list[Stood] = []
     if query.thread_id is not None and query.after is None:
@@ -245,7 +255,6 @@ def _unknown(
                 "SELECT metadata FROM durable_checkpoints WHERE namespace = ? ORDER BY key DESC LIMIT 1", (namespace,)
             ).fetchone()
         if official is not None:
-            count += official.count(cursor, thread_id, ns)
             metadata = metadata or official.newest_metadata(cursor, thread_id, ns)
         if query.where is not None and not query.where(metadata or "{}"):
             continue

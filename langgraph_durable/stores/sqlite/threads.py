@@ -69,15 +69,15 @@ def delete_checkpoints(
     if not checkpoint_ids(cursor, key):
         return delete_thread(cursor, None, thread_id, thread)
     _collect(cursor, key)
-    for ns, namespace in namespaces.items():
-        _settle_standing(cursor, namespace, official.count(cursor, thread_id, ns) if official is not None else 0)
+    for namespace in namespaces.values():
+        _settle_standing(cursor, namespace)
     epoch = new_epoch()
     cursor.execute("UPDATE durable_threads SET epoch = ? WHERE key = ?", (epoch, key))
     return Stored(epoch, ())
 
 
-def _settle_standing(cursor: sqlite3.Cursor, namespace: int, more: int) -> None:
-    """Count anew what is left, with `more` checkpoints elsewhere; one whose newest checkpoint went stands unknown."""
+def _settle_standing(cursor: sqlite3.Cursor, namespace: int) -> None:
+    """Count anew what is left; a namespace whose newest checkpoint went stands unknown."""
     cursor.execute(
         "DELETE FROM durable_next WHERE namespace = ? AND checkpoint NOT IN (SELECT key FROM durable_checkpoints)",
         (namespace,),
@@ -93,7 +93,7 @@ def _settle_standing(cursor: sqlite3.Cursor, namespace: int, more: int) -> None:
         cursor.execute("DELETE FROM durable_standings WHERE namespace = ?", (namespace,))
         return
     checkpoints, size = unwritten(cursor, namespace)
-    keep(cursor, namespace, serial + 1, standing._replace(checkpoints=checkpoints + more, bytes=size))
+    keep(cursor, namespace, serial + 1, standing._replace(checkpoints=checkpoints, bytes=size))
 
 
 def _copy_standings(cursor: sqlite3.Cursor, old: int, new: int) -> None:

@@ -223,9 +223,8 @@ def _unwritten(
     """How a namespace stood that may be older than standings; None for one that is new."""
     assert work.mark is not None
     count, size = unwritten(cursor, place.namespace)
-    if official is not None:
-        count += official.count(cursor, thread_id, work.ns)
-    return status.unknown(work.mark.time, count - 1, size) if count > 1 else None
+    older = count > 1 or (official is not None and official.count(cursor, thread_id, work.ns))
+    return status.unknown(work.mark.time, count - 1, size) if older else None
 
 
 def _has_checkpoints(
