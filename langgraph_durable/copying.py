@@ -185,7 +185,7 @@ def _store(saver: Saver, carried: Carried, writes_only: bool) -> _Asking[None]:
     if isinstance(saver, DurableSaver):
         yield _Flow(saver, partial(restore, carried=carried, writes_only=writes_only))
         return
-    found, paths = carried
+    found, paths = carried.found, carried.task_paths
     if not writes_only:
         yield _Call(saver, "put", (parent(found), found.checkpoint, found.metadata, _versions(found)))
     for task_id, writes in carried.calls():

@@ -27,10 +27,14 @@ class Header(NamedTuple):
 
 
 class Carried(NamedTuple):
-    """A checkpoint with its writes, on its way to another saver; `task_paths` by task, as far as they are known."""
+    """A checkpoint with its writes, on its way to another saver; `task_paths` by task, as far as they are known.
+
+    `record` is what its run ran with, where that is stored.
+    """
 
     found: CheckpointTuple
     task_paths: Mapping[str, str]
+    record: str | None = None
 
     def calls(self) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
         """(task, writes) as `put_writes` was called: special channels have a call of their own."""
@@ -87,7 +91,8 @@ def carry(session: Session, header: Header, *, unread: bool) -> Flow[Carried | N
     paths: dict[str, str] = {}
     for task_id, path, _ in reading.written(page.found[0]):
         paths.setdefault(task_id, path)
-    return Carried(reading.checkpoint_tuple(page.found[0]), paths)
+    record = Reading(session.codec, page).record(page.found[0])
+    return Carried(reading.checkpoint_tuple(page.found[0]), paths, record)
 
 
 def restore(session: Session, carried: Carried, *, writes_only: bool = False) -> Flow[None]:
@@ -95,7 +100,9 @@ def restore(session: Session, carried: Carried, *, writes_only: bool = False) ->
     found = carried.found
     if not writes_only:
         config = parent(found)
-        yield from put_at(session, address(config), config, found.checkpoint, found.metadata, copied=True)
+        yield from put_at(
+            session, address(config), config, found.checkpoint, found.metadata, copied=True, record=carried.record
+        )
     at = address(found.config)
     for task_id, writes in carried.calls():
         yield from write_at(session, at, writes, task_id, carried.task_paths.get(task_id, ""))

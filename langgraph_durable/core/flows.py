@@ -19,15 +19,16 @@ from langgraph.checkpoint.base import (
 )
 
 from langgraph_durable.core import status
+from langgraph_durable.core.environments import record_in
 from langgraph_durable.core.leases import busy, forked, held_by, lost
 from langgraph_durable.core.marks import due, happened, mark, sealed_failure, without_failed_output
+from langgraph_durable.core.metadata import loaded
 from langgraph_durable.core.plan import (
     Address,
     address,
     check_ids,
     check_text,
     keep_latest,
-    loaded,
     plan_put,
     plan_writes,
 )
@@ -106,8 +107,12 @@ def put_at(
     metadata: CheckpointMetadata,
     *,
     copied: bool = False,
+    record: str | None = None,
 ) -> Flow[RunnableConfig]:
-    """`put` without waiting for anything; `at` is what `config` says. `copied` is as in `PutCheckpoint`."""
+    """`put` without waiting for anything; `at` is what `config` says. `copied` is as in `PutCheckpoint`.
+
+    `record` is what the hash in the metadata is of, where the config does not bring it.
+    """
     memory = session.memory
     made = _mark(session, checkpoint, metadata, copied=copied)
     for _ in range(ATTEMPTS):
@@ -121,7 +126,19 @@ def put_at(
         epoch, chunks = memory.chunks(at.thread_id)
         if space is not None and space.epoch != epoch:
             epoch, chunks = space.epoch, {}
-        plan = plan_put(session.codec, space, epoch, chunks, at, config, checkpoint, metadata, made=made, copied=copied)
+        plan = plan_put(
+            session.codec,
+            space,
+            epoch,
+            chunks,
+            at,
+            config,
+            checkpoint,
+            metadata,
+            made=made,
+            copied=copied,
+            record=record or record_in(config),
+        )
         stored = yield from commit(session, plan.batch)
         if stored is not None:
             memory.keep(at.thread_id, at.ns, plan.space(stored))

@@ -11,7 +11,8 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 
 from langgraph_durable.core.collector import MANY, uncollected
-from langgraph_durable.core.plan import address, where
+from langgraph_durable.core.metadata import where
+from langgraph_durable.core.plan import address
 from langgraph_durable.core.reading import Reading
 from langgraph_durable.core.records import Found, Page, Query
 from langgraph_durable.core.requests import Flow, Session

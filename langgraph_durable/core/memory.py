@@ -25,12 +25,13 @@ BEFORES = 1024
 
 
 class Space(NamedTuple):
-    """The newest state known of one namespace of one thread."""
+    """The newest state known of one namespace of one thread; `record` is that of `core.environments`, by its hash."""
 
     epoch: int
     before: Before
     lists: dict[str, Held]
     singles: dict[str, tuple[bytes, Ref]]
+    record: tuple[str, Ref] | None = None
 
 
 class Memory:

@@ -6,10 +6,9 @@ plan carries what will be known once the store has acknowledged it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -21,15 +20,16 @@ from langgraph.checkpoint.base import (
 
 from langgraph_durable.core.codec import Codec
 from langgraph_durable.core.delta import Held, bunched, changed
+from langgraph_durable.core.environments import RECORD, RECORD_HASH
 from langgraph_durable.core.head import shortened, spelled_out
 from langgraph_durable.core.memory import Space
+from langgraph_durable.core.metadata import loaded, written
 from langgraph_durable.core.records import (
     Batch,
     Chunk,
     Event,
     Found,
     Fresh,
-    Inline,
     Known,
     Many,
     Mark,
@@ -40,17 +40,12 @@ from langgraph_durable.core.records import (
     Ref,
     Span,
     Stored,
-    Tag,
 )
 from langgraph_durable.core.superstep import Before, before
-from langgraph_durable.errors import InvalidRequestError, UnserializableError
+from langgraph_durable.errors import InvalidRequestError
 
 INLINE = 64
 """Bytes of a stream up to which a single value is stored beside its name instead of as a chunk."""
-
-_SCALARS = frozenset({str, int, float, bool, type(None)})
-_TEXT = frozenset({str})
-_JSON = json.JSONEncoder(ensure_ascii=False)
 
 
 class Address(NamedTuple):
@@ -73,18 +68,20 @@ class PutPlan(NamedTuple):
     names: tuple[str, ...]
     lists: dict[str, Held]
     singles: dict[str, bytes]
+    record: str | None
 
     def space(self, stored: Stored) -> Space:
         """What the namespace holds after `stored`."""
         lists: dict[str, Held] = {}
         singles: dict[str, tuple[bytes, Ref]] = {}
-        for name, ref in zip(self.names, stored.refs, strict=True):
+        record = None if self.record is None else (self.record, stored.refs[-1])
+        for name, ref in zip(self.names, stored.refs, strict=self.record is None):
             held = self.lists.get(name)
             if held is not None:
                 lists[name] = Held(held.streams, held.counts, ref, held.mirror, held.size)
             elif name in self.singles:
                 singles[name] = (self.singles[name], ref)
-        return Space(stored.epoch, self.before, lists, singles)
+        return Space(stored.epoch, self.before, lists, singles, record)
 
 
 def address(config: RunnableConfig) -> Address:
@@ -129,11 +126,12 @@ def plan_put(
     *,
     made: Mark | None = None,
     copied: bool = False,
+    record: str | None = None,
 ) -> PutPlan:
     """The batch that stores a checkpoint at `where`, given what is known of its namespace (None: nothing).
 
     `stored` has the refs of chunks that are known to be stored; it and `space` speak for `epoch`. `made` and
-    `copied` are as in `PutCheckpoint` (`made` its mark).
+    `copied` are as in `PutCheckpoint` (`made` its mark), `record` is what the hash in the metadata is of.
     """
     check_text("the checkpoint", checkpoint["id"])
     merged = get_checkpoint_metadata(config, metadata)
@@ -165,10 +163,20 @@ def plan_put(
             parts.append(_one(codec, stream, digest, stored, chunks))
     rest = {key: part for key, part in checkpoint.items() if key not in ("channel_values", "id")}
     names = list(values)
+    hashed = cast("dict[str, Any]", merged).get(RECORD_HASH)
+    if RECORD in values:
+        raise InvalidRequestError(
+            f"a channel cannot be called {RECORD!r}: that is the name of what is stored with them"
+        )
+    # Subgraphs run with what the graph runs with.
+    recorded = None if where.ns else _record(codec, space, stored, hashed, record, chunks)
+    if recorded is not None:
+        parts.append(recorded)
+        names.append(RECORD)
     head = codec.seal(
         codec.stream((spelled_out if codec.readable else shortened)(names, rest), "(the checkpoint itself)")
     )
-    text, exact = _metadata(codec, merged)
+    text, exact = written(codec, merged)
     # Half a surrogate pair cannot be looked for, but it must not fail the put.
     run_id = str(merged["run_id"]).encode(errors="replace").decode() if merged.get("run_id") is not None else None
     work = PutCheckpoint(
@@ -184,7 +192,8 @@ def plan_put(
         made,
     )
     batch = Batch(where.thread_id, epoch, tuple(chunks), work)
-    return PutPlan(batch, before(checkpoint, merged), tuple(names), lists, singles)
+    known = None if recorded is None else hashed
+    return PutPlan(batch, before(checkpoint, merged), tuple(values), lists, singles, known)
 
 
 def plan_writes(
@@ -244,39 +253,6 @@ def _writes(
     return Batch(thread_id, epoch, tuple(chunks), work._replace(entries=tuple(entries)), whole)
 
 
-def where(filter: Mapping[str, Any] | None) -> Callable[..., bool] | None:
-    """A test for the metadata of a checkpoint, as JSON: each key has to be there with an equal value.
-
-    A key with dots means the key of that name or, where there is none, the way into nested metadata. None matches
-    None and a key that is not there. Booleans equal 0 and 1, as in Python and in SQLite. Where the metadata have no
-    "status" of their own it means the tag, or what is `current` of it, by (thread, namespace, checkpoint).
-    """
-    if not filter:
-        return None
-    wanted = list(filter.items())
-
-    def matches(
-        metadata: str, tag: Tag | None = None, *, current: Mapping[tuple[str, str, str], str] | None = None
-    ) -> bool:
-        found = loaded(metadata)
-        if found is None:
-            return True  # what cannot be read is let through, to whoever reads it and is told so
-        if tag is not None and "status" not in found:
-            found["status"] = (current or {}).get(tag[:3], tag.status)
-        return all(_at(found, key) == value for key, value in wanted)
-
-    return matches
-
-
-def loaded(metadata: str) -> dict[str, Any] | None:
-    """Metadata from its JSON; None when it is damaged."""
-    try:
-        found = json.loads(metadata)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
-
-
 def keep_latest(
     newest_first: Sequence[Found], stored: Mapping[tuple[str, str], frozenset[str]]
 ) -> list[tuple[str, str]]:
@@ -313,6 +289,25 @@ def _one(
     return One(digest, ref)
 
 
+def _record(
+    codec: Codec,
+    space: Space | None,
+    stored: Mapping[bytes, Ref],
+    hashed: Any,
+    record: str | None,
+    chunks: list[Chunk],
+) -> Part | None:
+    """The record with this hash: the one that the last checkpoint had, or `record`; None where there is neither."""
+    if not isinstance(hashed, str):
+        return None
+    if space is not None and space.record is not None and space.record[0] == hashed:
+        return Known(space.record[1])
+    if record is None:
+        return None
+    stream = codec.stream(record, RECORD)
+    return _one(codec, stream, codec.digest(stream), stored, chunks)
+
+
 def _many(
     codec: Codec,
     base: Ref | None,
@@ -333,69 +328,3 @@ def _many(
             chunks.append(codec.chunk(stream, digest))
         made.append(Fresh(digest, count, ref))
     return Many(base, tuple(made))
-
-
-def _metadata(codec: Codec, metadata: Mapping[str, Any]) -> tuple[str, Inline | None]:
-    """The metadata as JSON, and, where JSON would not give it back, exactly as well."""
-    text = None
-    try:
-        text = _JSON.encode(metadata)
-        if not text.isascii() and not _is_unicode(text):
-            text = json.dumps(metadata)  # half a surrogate pair can only be written as an escape
-        if _is_json(metadata):
-            return text, None
-    except RecursionError:
-        text = None
-    except (TypeError, ValueError):
-        pass
-    try:
-        exact = codec.seal(codec.stream(dict(metadata), "(the metadata)"))
-    except UnserializableError:
-        if text is None:
-            raise
-        return text, None  # what an official saver would give back: tuples as lists, keys as text
-    return json.dumps(_plain(metadata)), exact
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _is_json(value: Any) -> bool:
-    """Whether JSON, as Python writes it, gives back the same: `value` is acyclic, since it has been written."""
-    kind = type(value)
-    if kind is dict:
-        if not _TEXT.issuperset(map(type, value)):
-            return False
-        return _SCALARS.issuperset(map(type, value.values())) or all(map(_is_json, value.values()))
-    if kind is list:
-        return all(map(_is_json, value))
-    return kind in _SCALARS
-
-
-def _plain(value: Any, depth: int = 0) -> Any:
-    """What of `value` JSON can say, for filters; the rest as text."""
-    if depth < 16:
-        if isinstance(value, Mapping):
-            return {str(key): _plain(part, depth + 1) for key, part in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [_plain(part, depth + 1) for part in value]
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float) and value == value and value not in (float("inf"), float("-inf")):
-        return value
-    return str(value)
-
-
-def _at(metadata: Any, key: str) -> Any:
-    if key in metadata or "." not in key:
-        return metadata.get(key)
-    for step in key.split("."):
-        if not isinstance(metadata, dict) or step not in metadata:
-            return None
-        metadata = metadata[step]
-    return metadata

@@ -15,6 +15,7 @@ from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata, Checkpoint
 from langgraph_durable.core.codec import Codec
 from langgraph_durable.core.collector import uncollected
 from langgraph_durable.core.delta import Held, assembled, remembered
+from langgraph_durable.core.environments import RECORD, RECORD_HASH
 from langgraph_durable.core.head import restored
 from langgraph_durable.core.memory import Space
 from langgraph_durable.core.messages import CLASSES, are_current
@@ -75,7 +76,11 @@ class Reading:
             return None
         lists: dict[str, Held] = {}
         singles: dict[str, tuple[bytes, Ref]] = {}
-        for name, ref in zip(read.checkpoint["channel_values"], found.refs, strict=True):
+        values = read.checkpoint["channel_values"]
+        record = None
+        if len(found.refs) > len(values):
+            record = (str(cast("dict[str, Any]", read.metadata).get(RECORD_HASH)), found.refs[-1])
+        for name, ref in zip(values, found.refs, strict=record is None):
             content = self._page.contents.get(ref)
             if ref in self._held:
                 lists[name] = self._held[ref]
@@ -84,13 +89,20 @@ class Reading:
                 lists[name] = remembered(streams, content.counts, ref)
             elif isinstance(content, int):
                 singles[name] = (self._page.chunks[content].digest, ref)
-        return Space(found.epoch, before(read.checkpoint, read.metadata), lists, singles)
+        return Space(found.epoch, before(read.checkpoint, read.metadata), lists, singles, record)
 
     def names(self, found: Found) -> list[str]:
-        """The channels of which the checkpoint stores a value, in the order of its refs."""
+        """What the checkpoint stores a value of, in the order of its refs: its channels, and maybe its record."""
         if found.whole is not None:
             return list(self._whole(found)["channel_values"])
         return self._head(found)[0]
+
+    def record(self, found: Found) -> str | None:
+        """What the run ran with that made the checkpoint, as it was recorded; None where that was not."""
+        if found.whole is not None or RECORD not in self._head(found)[0]:
+            return None
+        made = self._guard(found, RECORD, lambda: self._content(found.refs[-1]))
+        return made if isinstance(made, str) else None
 
     def metadata(self, found: Found) -> CheckpointMetadata:
         """The metadata as it was put."""
@@ -145,7 +157,9 @@ class Reading:
         if found.whole is not None:
             return self._whole(found)
         names, rest = self._head(found)
-        values = {name: self._value(found, name, ref) for name, ref in zip(names, found.refs, strict=True)}
+        if names and names[-1] == RECORD:
+            names = names[:-1]
+        values = {name: self._value(found, name, ref) for name, ref in zip(names, found.refs, strict=False)}
         return cast(Checkpoint, {"id": found.id, "channel_values": values, **rest})
 
     def _whole(self, found: Found) -> Checkpoint:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, cast
 from langgraph_durable.core import marks, status
 from langgraph_durable.core.flows import get_tuple
 from langgraph_durable.core.leases import Holder, held_by
-from langgraph_durable.core.plan import check_text, where
+from langgraph_durable.core.metadata import where
+from langgraph_durable.core.plan import check_text
 from langgraph_durable.core.records import Event, Standing, Stood, ThreadQuery
 from langgraph_durable.core.requests import FindNode, Flow, LookAfter, Session
 from langgraph_durable.errors import BusyError, ClosedError, InvalidRequestError

@@ -9,7 +9,7 @@ from uuid import UUID
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 
 from langgraph_durable.core.marks import node_of
-from langgraph_durable.core.plan import loaded
+from langgraph_durable.core.metadata import loaded
 from langgraph_durable.core.reading import Reading
 from langgraph_durable.core.records import Found, Page, Query, Tag
 from langgraph_durable.core.requests import Flow, Session

@@ -1,0 +1,74 @@
+"""What was recorded of the environments of a thread, read without its state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from langgraph_durable.core.environments import RECORD_HASH
+from langgraph_durable.core.metadata import loaded
+from langgraph_durable.core.reading import Reading
+from langgraph_durable.core.records import Found, Page, Query
+from langgraph_durable.core.requests import Flow, Session
+from langgraph_durable.core.steps import time_of
+
+
+class Recorded(NamedTuple):
+    """What was recorded with a checkpoint; `record` is None where only the hash was, `time` where its id tells none.
+
+    `time` is in seconds since 1970.
+    """
+
+    checkpoint_id: str
+    step: int | None
+    time: float | None
+    metadata: Mapping[str, Any]
+    record: str | None
+
+
+def recorded(session: Session, thread_id: str, checkpoint_id: str | None = None) -> Flow[Recorded | None]:
+    """What was recorded last on the way to a checkpoint (None: to the newest); None where nothing was."""
+    following = checkpoint_id
+    if following is None:
+        newest: Page = yield Query(thread_id, "", limit=1, contents="none")
+        following = newest.found[0].id if newest.found else None
+    passed: set[str] = set()
+    while following is not None:
+        page: Page = yield Query(thread_id, "", following, lineage=True, contents="none")
+        for found in page.found:
+            if _hash(found) is not None:
+                return (yield from _with_record(session, found))
+        following = page.cursor if page.cursor not in passed else None
+        passed.add(following or "")
+    return None
+
+
+def history(session: Session, thread_id: str) -> Flow[list[Recorded]]:
+    """What was recorded in a thread, whenever that changed: the first checkpoint of each, the oldest first."""
+    found: list[Found] = []
+    query: Query | None = Query(thread_id, "", contents="none")
+    while query is not None:
+        page: Page = yield query
+        found += [one for one in page.found if _hash(one) is not None]
+        query = query._replace(after=page.cursor) if page.cursor is not None else None
+    made: list[Recorded] = []
+    for place, one in enumerate(reversed(found)):
+        if place == 0 or _hash(one) != _hash(found[-place]):
+            made.append((yield from _with_record(session, one)))
+    return made
+
+
+def _hash(found: Found) -> str | None:
+    named = (loaded(found.metadata) or {}).get(RECORD_HASH)
+    return named if isinstance(named, str) else None
+
+
+def _with_record(session: Session, found: Found) -> Flow[Recorded]:
+    metadata = loaded(found.metadata) or {}
+    step = metadata.get("step")
+    # Its state may be long, and is not asked for.
+    page: Page = yield Query(
+        found.thread_id, found.ns, found.id, limit=1, has=lambda thread_id, ns, epoch, ref: ref not in found.refs[-1:]
+    )
+    record = Reading(session.codec, page).record(page.found[0]) if page.found else None
+    return Recorded(found.id, step if type(step) is int else None, time_of(found.id), metadata, record)
