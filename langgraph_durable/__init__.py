@@ -1,12 +1,18 @@
 """A durable checkpointer for LangGraph, `graph.compile(checkpointer=SqliteSaver("agent.db"))`, and `durable(graph)`."""
 
+from langgraph_durable.comparing import acheck_environment, check_environment
 from langgraph_durable.copying import acopy, copy
+from langgraph_durable.durability import durable
+from langgraph_durable.environment.fingerprints import fingerprint
+from langgraph_durable.environment.report import EnvironmentReport
 from langgraph_durable.errors import (
     BusyError,
     ClosedError,
     CorruptDataError,
     CorruptDataWarning,
     DurableError,
+    EnvironmentChangedError,
+    EnvironmentChangedWarning,
     InvalidRequestError,
     LeaseLostError,
     NotADatabaseError,
@@ -20,7 +26,6 @@ from langgraph_durable.errors import (
     ThreadDeletedError,
     UnserializableError,
 )
-from langgraph_durable.runs import durable
 from langgraph_durable.savers import AsyncSqliteSaver, FileSaver, SqliteSaver
 from langgraph_durable.threads import ThreadInfo
 from langgraph_durable.urls import open_saver
@@ -34,6 +39,9 @@ __all__ = [
     "CorruptDataError",
     "CorruptDataWarning",
     "DurableError",
+    "EnvironmentChangedError",
+    "EnvironmentChangedWarning",
+    "EnvironmentReport",
     "FileSaver",
     "InvalidRequestError",
     "LeaseLostError",
@@ -49,8 +57,11 @@ __all__ = [
     "ThreadDeletedError",
     "ThreadInfo",
     "UnserializableError",
+    "acheck_environment",
     "acopy",
+    "check_environment",
     "copy",
     "durable",
+    "fingerprint",
     "open_saver",
 ]

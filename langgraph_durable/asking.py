@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.pregel import Pregel
 
 from langgraph_durable.core.driving import adriven, driven
 from langgraph_durable.core.requests import Flow
 from langgraph_durable.core.running import OnBusy, Taken
+from langgraph_durable.environment.policy import OnChange
 from langgraph_durable.saver import DurableSaver
 
 T = TypeVar("T")
@@ -27,14 +30,23 @@ class Settings(NamedTuple):
     nodes: frozenset[str]
     interrupt_before: str | Sequence[str]
     interrupt_after: str | Sequence[str]
+    tools: Any
+    model: Any
+    extra: Mapping[str, Any] | None
+    on_change: OnChange
+    renames: Mapping[str, str]
+    channels: tuple[str, ...]
+    joins: tuple[str, ...]
+    root: str
 
 
 class Setting(NamedTuple):
-    """The run in which something is asked."""
+    """The run in which something is asked; `fingerprint` is what it runs with, {} where nothing runs."""
 
     thread_id: str
     taken: Taken
     settings: Settings
+    fingerprint: Mapping[str, Any]
 
 
 class Call(NamedTuple):
@@ -50,6 +62,19 @@ class Do(NamedTuple):
     flow: Callable[..., Flow[Any]]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any] = {}
+
+
+class Get(NamedTuple):
+    """Get the checkpoint that a config leads to. Answer: LangGraph's tuple, or None."""
+
+    config: RunnableConfig
+
+
+class Look(NamedTuple):
+    """Call a function that reads files. Answer: what it returns."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
 
 
 class Attempt(NamedTuple):
@@ -76,7 +101,8 @@ class Attempted(NamedTuple):
 
 NOT_TRIED = Attempted("", 0, "", None)
 
-Asking: TypeAlias = Generator[Call | Do | Attempt, Any, T]
+Asked: TypeAlias = "Call | Do | Get | Look | Attempt"
+Asking: TypeAlias = Generator[Asked, Any, T]
 
 
 def drive(
@@ -87,9 +113,13 @@ def drive(
 ) -> T:
     """What a generator ends with, everything it asks for having been done."""
 
-    def answer(asked: Call | Do | Attempt) -> Any:
+    def answer(asked: Asked) -> Any:
         if isinstance(asked, Do):
             return saver._do(asked.flow, *asked.args, **asked.kwargs)
+        if isinstance(asked, Get):
+            return saver.get_tuple(asked.config)
+        if isinstance(asked, Look):
+            return asked.function(*asked.args)
         if isinstance(asked, Call):
             return getattr(graph, asked.method)(*asked.args)
         assert attempt is not None
@@ -106,9 +136,13 @@ async def adrive(
 ) -> T:
     """`drive` for a coroutine."""
 
-    async def answer(asked: Call | Do | Attempt) -> Any:
+    async def answer(asked: Asked) -> Any:
         if isinstance(asked, Do):
             return await saver._ado(asked.flow, *asked.args, **asked.kwargs)
+        if isinstance(asked, Get):
+            return await saver.aget_tuple(asked.config)
+        if isinstance(asked, Look):
+            return await asyncio.get_running_loop().run_in_executor(None, asked.function, *asked.args)
         if isinstance(asked, Call):
             return await getattr(graph, "a" + asked.method)(*asked.args)
         assert attempt is not None

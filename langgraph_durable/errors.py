@@ -14,10 +14,12 @@
     ├── ThreadBusyError            another run has the thread
     ├── LeaseLostError             a run went on after another had taken over its thread
     ├── RunCancelledError          a run was asked to end from elsewhere, and did
+    ├── EnvironmentChangedError    a thread would go on with other tools, or another model or graph, than it began with
     └── InvalidRequestError        a call that cannot mean anything (also a ValueError)
         └── NothingToResumeError   a thread that has nothing left to do, or is not there
 
     CorruptDataWarning             something stored is damaged, and what is left was used instead (a UserWarning)
+    EnvironmentChangedWarning      a thread goes on with something else than it began with (a UserWarning)
 
 Errors that end a run are RuntimeErrors as well: those LangGraph does not retry unless it is told to.
 An error of a database driver never gets out bare: it is the `__cause__` of one of these.
@@ -118,6 +120,25 @@ class LeaseLostError(DurableError, RuntimeError):
 
 class RunCancelledError(DurableError, RuntimeError):
     """A run was asked to end from elsewhere; what it had done is stored, and the thread is `interrupted`."""
+
+
+class EnvironmentChangedError(DurableError, RuntimeError):
+    """A thread would go on with something else than it began with; `report` tells what. Nothing was run."""
+
+    def __init__(self, message: str, *, report: object) -> None:
+        super().__init__(message)
+        self.report = report
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuilt, (type(self), self.args[0], vars(self))
+
+
+class EnvironmentChangedWarning(UserWarning):
+    """A thread goes on with something else than it began with; `report` tells what."""
+
+    def __init__(self, message: str, *, report: object = None) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class InvalidRequestError(DurableError, ValueError):

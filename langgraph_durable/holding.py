@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import langgraph.errors
@@ -34,7 +34,8 @@ class Run:
 
     `graph` and `saver` are those of the run: what they store carries the token of its lease.
     `how` is how it ends unless it raises: then the thread is left as it was, unless the graph `began` to run. `tried`
-    makes it an attempt to recover, and how many there were, and where.
+    makes it an attempt to recover, and how many there were, and where. What it runs with, its `fingerprint`, is said in
+    the metadata of each checkpoint.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Run:
         thread_id: str,
         *,
         how: str = "returned",
+        fingerprint: Mapping[str, Any] | None = None,
         on_busy: OnBusy | None = None,
         tried: tuple[int, str] | None = None,
     ) -> None:
@@ -56,6 +58,7 @@ class Run:
         self._settings = settings
         self._on_busy = on_busy or settings.on_busy
         self._tried = tried
+        self._fingerprint = fingerprint or {}
         self._held = False
         self._ended = ""
 
@@ -134,7 +137,10 @@ class Run:
         self.saver._fence = self._fence
         self.saver._coding = None
         self.graph = self._graph_with(self.saver)
-        self.setting = Setting(self.thread_id, taken, self._settings)
+        if self._fingerprint:
+            config = self.graph.config or {}
+            self.graph.config = {**config, "metadata": {**(config.get("metadata") or {}), **self._fingerprint}}
+        self.setting = Setting(self.thread_id, taken, self._settings, self._fingerprint)
         heartbeat.start(self, Beat(self._settings.heartbeat_seconds, self._beat))
 
     def _beat(self) -> bool:

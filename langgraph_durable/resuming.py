@@ -10,12 +10,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import count
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command
 
 from langgraph_durable.asking import Asking, Attempt, Attempted, Call, Do, Setting
+from langgraph_durable.comparing import compared
 from langgraph_durable.core import flows, standings
 from langgraph_durable.core.conversation import closed, tool_messages, unanswered
 from langgraph_durable.core.records import Batch, DeleteCheckpoints
@@ -61,12 +63,15 @@ def phases(setting: Setting, input: Any, config: RunnableConfig | None) -> Askin
     """What a run gives the graph, one after the other: what had not finished comes before new input."""
     seen = setting.taken.seen
     addressed = bool(((config or {}).get("configurable") or {}).get("checkpoint_id"))
-    if isinstance(input, Command) and input.resume is not None and not addressed:
-        answers = yield from _answer(setting.thread_id, input.resume)
-        return [Phase(replace(input, resume=answers), config)]
     # A process that was told to go leaves no less unfinished than one that crashed.
     failed = seen is not None and (seen.status in ("error", "crashed") or seen.reason == "sigterm")
     unfinished = failed and bool(setting.taken.nodes)
+    # New input throws away what is next, unless it has to be finished first.
+    pending = input is None or isinstance(input, Command) or (unfinished and not addressed)
+    config, ids = yield from compared(setting, config, pending=pending)
+    if isinstance(input, Command) and input.resume is not None and not addressed:
+        answers = yield from _answer(setting.thread_id, input.resume, ids)
+        return [Phase(replace(input, resume=answers), config)]
     if isinstance(input, Command) or addressed or not unfinished:
         return [Phase(input, config)]
     if input is not None and (yield from _at_breakpoint(setting)):
@@ -146,10 +151,26 @@ def _listed(messages: Any) -> list[Any]:
     return messages if isinstance(messages, list) else [messages]
 
 
-def resuming(
-    thread_id: str, config: RunnableConfig, answer: Any, node: str | None, occurrence: int
+def going_on(
+    setting: Setting, config: RunnableConfig, answer: Any, node: str | None, occurrence: int
 ) -> Asking[Resumption]:
-    """What to give the graph for a thread to go on."""
+    """`resuming` in a run: first it is compared with what the thread began with, and nodes get their new names."""
+    if node is None:
+        config, ids = yield from compared(setting, config)
+        return (yield from resuming(setting.thread_id, config, answer, None, occurrence, ids))
+    found = yield from resuming(setting.thread_id, config, answer, node, occurrence)
+    return found._replace(config=(yield from compared(setting, found.config)).config)
+
+
+def resuming(
+    thread_id: str,
+    config: RunnableConfig,
+    answer: Any,
+    node: str | None,
+    occurrence: int,
+    ids: Mapping[str, str] = MappingProxyType({}),
+) -> Asking[Resumption]:
+    """What to give the graph for a thread to go on; `ids` are the new ids of interrupts by their old ones."""
     thread_id = str(thread_id)
     if node is not None:
         if answer is not MISSING:
@@ -166,7 +187,7 @@ def resuming(
         raise NothingToResumeError(f"there is no thread {thread_id!r} to resume: nothing was stored of it")
     plan = yield Do(rerun, (thread_id, thread.standing.checkpoint_id))
     if answer is not MISSING:
-        answers = yield from _answer(thread_id, answer)
+        answers = yield from _answer(thread_id, answer, ids)
         return Resumption(Command(resume=answers), config, plan)
     pending = yield from _pending(thread_id)
     standing = thread.standing
@@ -274,7 +295,8 @@ def attempting(setting: Setting, one: Attempt) -> Asking[str]:
     taken = setting.taken
     if taken.seen is None or not _is_wanted(taken.seen, one.wanted):
         return "nothing"
-    if not setting.settings.nodes.issuperset(taken.nodes):
+    renames = setting.settings.renames
+    if not setting.settings.nodes.issuperset(renames.get(node, node) for node in taken.nodes):
         return "nothing"  # it is another graph's
     if (yield from _at_breakpoint(setting)):
         return "breakpoint"
@@ -282,10 +304,11 @@ def attempting(setting: Setting, one: Attempt) -> Asking[str]:
         return "gave up"
     if taken.recoveries > 1:
         yield Do(_pause, (min(one.backoff * 2 ** (taken.recoveries - 2), LONGEST_BACKOFF),))
+    yield from compared(setting, None)
     return "returned"
 
 
-def _answer(thread_id: str, answer: Any) -> Asking[dict[str, Any]]:
+def _answer(thread_id: str, answer: Any, new_ids: Mapping[str, str]) -> Asking[dict[str, Any]]:
     """An answer by the id of what it answers; NothingToResumeError where nobody waits for it.
 
     LangGraph keeps an answer that does not say what it is for, and gives it to whoever asks next, should the process
@@ -294,6 +317,8 @@ def _answer(thread_id: str, answer: Any) -> Asking[dict[str, Any]]:
     pending = yield from _pending(thread_id)
     ids = [interrupt.id for interrupt in pending]
     named = isinstance(answer, dict) and bool(answer) and all(is_id(key) for key in answer)
+    if named:
+        answer = {new_ids.get(key, key): value for key, value in answer.items()}
     if not pending or (named and not {*answer} <= {*ids}):
         raise NothingToResumeError(
             f"thread {thread_id!r} waits for no such answer: it was answered already, or nobody was asked; this one "

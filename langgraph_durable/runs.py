@@ -1,15 +1,15 @@
 """A graph whose runs hold their thread, end as something that can be told, and go on where they ended.
 
-`durable(graph)` is the same graph, of a class of its own: everything that runs it goes through `stream` or `astream`,
-which take the lease of the thread, run the graph with a saver that carries the lease's token, and write down how the
-run ended. What is decided on the way is in `resuming`, once for both forms.
+Everything that runs it goes through `stream` or `astream`, which take the lease of the thread, run the graph with a
+saver that carries the lease's token, and write down how the run ended. What is decided on the way is in `resuming`,
+once for both forms.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config, merge_configs, var_child_runnable_config
@@ -17,11 +17,11 @@ from langgraph.pregel import Pregel
 from langgraph.types import StateUpdate
 
 from langgraph_durable.asking import Asking, Attempt, Attempted, Settings, adrive, drive
+from langgraph_durable.comparing import Now, comparing
 from langgraph_durable.core.plan import address
 from langgraph_durable.core.steps import Rerun
-from langgraph_durable.errors import (
-    InvalidRequestError,
-)
+from langgraph_durable.environment.fingerprints import Fingerprint, fingerprint
+from langgraph_durable.environment.report import EnvironmentReport
 from langgraph_durable.holding import Run
 from langgraph_durable.progress import bar
 from langgraph_durable.resuming import (
@@ -29,6 +29,7 @@ from langgraph_durable.resuming import (
     Recovered,
     attempting,
     forking,
+    going_on,
     log,
     phases,
     ready,
@@ -42,63 +43,6 @@ from langgraph_durable.saver import DurableSaver
 _TASK = "__pregel_task_id"
 _DURABILITY = "__pregel_durability"
 _COORDINATES = ("thread_id", "checkpoint_id", "checkpoint_ns", "checkpoint_map")
-
-
-def durable(
-    graph: Pregel[Any, Any, Any, Any],
-    *,
-    owner: str | None = None,
-    on_busy: Literal["raise", "wait", "interrupt"] = "raise",
-    on_crash: Literal["resume", "fail"] = "resume",
-    max_recoveries: int = 3,
-    lease_seconds: float = 30.0,
-    heartbeat_seconds: float = 5.0,
-) -> DurableGraph:
-    """The graph, with one runner a thread, an exact end of every run, and `resume`, `fork`, `rewind` and `recover`.
-
-    It is used wherever the compiled graph was. `owner` is what others are told of who runs a thread. A run that finds
-    its thread in use raises ThreadBusyError, waits, or asks that run to end and waits (`on_busy`). New input for a
-    thread whose last run failed, crashed or was stopped by SIGTERM: that run is finished first, or
-    (`on_crash="fail"`) InvalidRequestError. A run whose process cannot be asked after, since it is on another
-    machine, counts as gone `lease_seconds` after its last sign of life, which it gives every `heartbeat_seconds`.
-    Checkpoints are stored with `durability="sync"` unless another is given.
-
-    InvalidRequestError for a graph that was not compiled with a saver of this package.
-    """
-    if not isinstance(graph, Pregel) or not isinstance(graph.checkpointer, DurableSaver):
-        raise InvalidRequestError(
-            "durable takes a graph that was compiled with a saver of this package: "
-            'durable(builder.compile(checkpointer=SqliteSaver("agent.db")))'
-        )
-    if isinstance(graph, DurableGraph):
-        graph = graph._graph()
-    for name, value, allowed in (
-        ("on_busy", on_busy, ("raise", "wait", "interrupt")),
-        ("on_crash", on_crash, ("resume", "fail")),
-    ):
-        if value not in allowed:
-            raise InvalidRequestError(f"{name} must be one of {', '.join(allowed)}, and it is {value!r}")
-    if not 0 < heartbeat_seconds < lease_seconds:
-        raise InvalidRequestError(
-            f"heartbeat_seconds ({heartbeat_seconds}) must be more than 0 and less than lease_seconds ({lease_seconds})"
-        )
-    kind = type(graph)
-    settings = Settings(
-        owner,
-        on_busy,
-        on_crash,
-        max_recoveries,
-        lease_seconds,
-        heartbeat_seconds,
-        frozenset(graph.nodes),
-        graph.interrupt_before_nodes,
-        graph.interrupt_after_nodes,
-    )
-    # A class and no attributes: LangGraph makes copies of a graph from all the attributes that it has.
-    made = type(
-        f"Durable{kind.__name__}", (DurableGraph, kind), {"_settings": settings, "_kind": kind, "__module__": __name__}
-    )
-    return cast(DurableGraph, made(**_attributes(graph)))
 
 
 class DurableGraph(Pregel[Any, Any, Any, Any]):
@@ -181,7 +125,7 @@ class DurableGraph(Pregel[Any, Any, Any, Any]):
         if dry_run:
             return drive(self._graph(), self._saver, asking).rerun
         with self._run(given) as run:
-            found = drive(run.graph, run.saver, asking)
+            found = drive(run.graph, run.saver, going_on(run.setting, given, resume, from_node, occurrence))
             log.info("%s", found.rerun)
             run.began = True
             return run.graph.invoke(found.input, found.config, **_durably(config, kwargs))
@@ -203,7 +147,8 @@ class DurableGraph(Pregel[Any, Any, Any, Any]):
         if dry_run:
             return (await adrive(self._graph(), self._saver, asking)).rerun
         async with self._run(given) as run:
-            found = await adrive(run.graph, run.saver, asking)
+            going = going_on(run.setting, given, resume, from_node, occurrence)
+            found = await adrive(run.graph, run.saver, going)
             log.info("%s", found.rerun)
             run.began = True
             return await run.graph.ainvoke(found.input, found.config, **_durably(config, kwargs))
@@ -261,6 +206,29 @@ class DurableGraph(Pregel[Any, Any, Any, Any]):
         """`rewind` for a coroutine."""
         return await self._abranched(thread_id, None, rewinding(thread_id, turns, dry_run=dry_run), dry_run)
 
+    # -- what it runs with -------------------------------------------------------------------------------------------
+
+    def fingerprint(self, config: RunnableConfig | None = None) -> Fingerprint:
+        """What a run with this config runs with, as `fingerprint` has it."""
+        settings = self._settings
+        return fingerprint(
+            tools=settings.tools,
+            model=settings.model,
+            graph=self,
+            extra=settings.extra,
+            config=config,
+        )
+
+    def environment(self, thread_id: str) -> EnvironmentReport:
+        """What differs between what a thread ran with and what it would go on with; nothing is run or raised."""
+        return drive(self._graph(), self._saver, comparing(_config_of(None, thread_id), self._now()))
+
+    async def aenvironment(self, thread_id: str) -> EnvironmentReport:
+        """`environment` for a coroutine."""
+        return await adrive(self._graph(), self._saver, comparing(_config_of(None, thread_id), self._now()))
+
+    # -- those that crashed ------------------------------------------------------------------------------------------
+
     def recover(
         self,
         *,
@@ -312,11 +280,18 @@ class DurableGraph(Pregel[Any, Any, Any, Any]):
 
     def _graph(self, saver: DurableSaver | None = None) -> Pregel[Any, Any, Any, Any]:
         """The graph as it was before it was made durable, with that saver."""
-        return self._kind(**{**_attributes(self), "checkpointer": saver or self._saver})
+        return self._kind(**{**attributes(self), "checkpointer": saver or self._saver})
 
-    def _run(self, config: RunnableConfig | None, **how: Any) -> Run:
+    def _run(self, config: RunnableConfig | None, *, how: str = "returned", **kwargs: Any) -> Run:
         merged = merge_configs(self.config, config) if self.config else config
-        return Run(self._saver, self._graph, self._settings, address(ensure_config(merged)).thread_id, **how)
+        thread_id = address(ensure_config(merged)).thread_id
+        # Who updates a state runs nothing.
+        told = self.fingerprint(config) if how == "returned" else None
+        return Run(self._saver, self._graph, self._settings, thread_id, how=how, fingerprint=told, **kwargs)
+
+    def _now(self) -> Now:
+        settings = self._settings
+        return Now(self.fingerprint(), settings.nodes, settings.renames, settings.channels, settings.root)
 
     def _branched(
         self, thread_id: str, to: str | None, asking: Asking[RunnableConfig | Rerun], dry_run: bool
@@ -369,7 +344,7 @@ class DurableGraph(Pregel[Any, Any, Any, Any]):
         return run.attempted(None)
 
 
-def _attributes(graph: Pregel[Any, Any, Any, Any]) -> dict[str, Any]:
+def attributes(graph: Pregel[Any, Any, Any, Any]) -> dict[str, Any]:
     """What a graph of the same kind is made of, as `Pregel.copy` has it."""
     return {name: value for name, value in vars(graph).items() if name != "__orig_class__"}
 

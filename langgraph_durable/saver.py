@@ -26,11 +26,12 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from typing_extensions import Self
 
-from langgraph_durable.core import flows
+from langgraph_durable.core import flows, recordings
 from langgraph_durable.core.checking import check_store, check_thread, chosen, together
 from langgraph_durable.core.codec import Codec
 from langgraph_durable.core.listing import list_page, listing
 from langgraph_durable.core.plan import Address
+from langgraph_durable.core.recordings import Recorded
 from langgraph_durable.core.records import Checked
 from langgraph_durable.core.requests import Fence, Flow, Here, Session
 from langgraph_durable.core.running import stop
@@ -269,6 +270,17 @@ class DurableSaver(BaseCheckpointSaver[str]):
     async def ahistory(self, thread_id: str) -> ThreadHistory:
         """`history` for a coroutine."""
         return ThreadHistory(str(thread_id), map(step_of, await self._ado(steps, str(thread_id))))
+
+    def environments(self, thread_id: str) -> Sequence[Recorded]:
+        """What a thread ran with, whenever that changed, the oldest first; [] where no run recorded it.
+
+        `fingerprint` makes what is recorded, and `durable(graph)` has it recorded. No state is read.
+        """
+        return self._do(recordings.history, str(thread_id))
+
+    async def aenvironments(self, thread_id: str) -> Sequence[Recorded]:
+        """`environments` for a coroutine."""
+        return await self._ado(recordings.history, str(thread_id))
 
     def request_cancel(self, thread_id: str) -> bool:
         """Ask the run of a thread to end at its next write, which is stored; whether there is one to ask.

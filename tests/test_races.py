@@ -190,8 +190,8 @@ def oversleep(place: str, form: str, durability: Durability, rounds: int, face: 
             assert sleeper.receive() == "in b"
             put_to_sleep(sleeper, place, name)
             app = made(face.saver, on_busy="wait", **SHORT)
-            # Nothing is stored before the end of a run in "exit": there it is begun anew.
-            ended = app.invoke({"log": []}, thread(name)) if durability == "exit" else app.resume(name)
+            # Nothing is stored before the end of a run in "exit", and maybe not yet in "async": it is begun anew then.
+            ended = app.resume(name) if face.list(thread(name)) else app.invoke({"log": []}, thread(name))
             assert ended["log"] == ALL
             history = one_chain(face, name)
             os.kill(sleeper.pid, signal.SIGCONT)

@@ -15,8 +15,8 @@ import pytest
 import langgraph_durable
 from langgraph_durable import open_saver
 from langgraph_durable.cli import main
-from langgraph_durable.cli.resume import graph_of
-from langgraph_durable.runs import durable
+from langgraph_durable.cli.graphs import graph_of
+from langgraph_durable.durability import durable
 from tests.conftest import thread
 
 APP = """
@@ -147,7 +147,8 @@ def test_a_thread_goes_on(failed: str, capsys: pytest.CaptureFixture[str], name:
     assert "error: RuntimeError: no tool\\x1b[31m today" in out
     assert "Traceback" not in out
     assert "Traceback (most recent call last):" in err
-    assert err.startswith("thread 't' goes on from checkpoint ")
+    assert "thread 't' goes on from checkpoint " in err
+    assert ("graph: node 'awaited' added" in err) == (name == "awaiting")
     Path("mended").touch()
     out, err = resumed(capsys, 0, failed, *graph)
     assert "status   interrupted (node)" in out
@@ -212,7 +213,7 @@ def test_from_a_node(failed: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_settings_of_the_app(failed: str) -> None:
     """A graph that is durable already keeps the settings that it has."""
     with open_saver(failed) as saver:
-        assert graph_of("an_app:kept", saver)._settings.owner == "the app"
+        assert graph_of("an_app:kept", saver, "--graph")._settings.owner == "the app"
 
 
 def test_in_an_event_loop(failed: str, capsys: pytest.CaptureFixture[str]) -> None:

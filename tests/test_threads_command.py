@@ -19,7 +19,7 @@ from langgraph_durable import open_saver
 from langgraph_durable.cli import main
 from langgraph_durable.cli.show import ROWS
 from langgraph_durable.cli.text import aligned, shortened, shown
-from langgraph_durable.runs import durable
+from langgraph_durable.durability import durable
 from tests.conftest import checkpoint, thread
 
 KINDS = ("sqlite:///{}/agent.db", "file:///{}/checkpoints")

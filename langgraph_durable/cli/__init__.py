@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from langgraph_durable.cli import check, copy, demo, resume, show, threads
+from langgraph_durable.cli import check, copy, demo, env, resume, show, threads
 from langgraph_durable.errors import DurableError
 
 PROGRAM = "langgraph-durable"
@@ -33,6 +33,7 @@ COMMANDS = (
     Command("check", check.SUMMARY, check.add_arguments, check.run),
     Command("threads", threads.SUMMARY, threads.add_arguments, threads.run),
     Command("show", show.SUMMARY, show.add_arguments, show.run),
+    Command("env", env.SUMMARY, env.add_arguments, env.run),
     Command("resume", resume.SUMMARY, resume.add_arguments, resume.run),
     Command("copy", copy.SUMMARY, copy.add_arguments, copy.run),
 )

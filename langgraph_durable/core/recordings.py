@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -14,20 +15,27 @@ from langgraph_durable.core.steps import time_of
 
 
 class Recorded(NamedTuple):
-    """What was recorded with a checkpoint; `record` is None where only the hash was, `time` where its id tells none.
+    """What was recorded with a checkpoint, the first one that was made under it.
 
-    `time` is in seconds since 1970.
+    `metadata` are the checkpoint's, which have the fingerprint among them. `record` is what its hash is of: `tools` by
+    name, `model`, `graph`, `limits`, `extra` and `libraries`, None for what was not told; it is None itself where only
+    the fingerprint was kept. `time` is in seconds since 1970, None where the id of the checkpoint tells none.
     """
 
     checkpoint_id: str
     step: int | None
     time: float | None
     metadata: Mapping[str, Any]
-    record: str | None
+    record: dict[str, Any] | None
 
 
-def recorded(session: Session, thread_id: str, checkpoint_id: str | None = None) -> Flow[Recorded | None]:
-    """What was recorded last on the way to a checkpoint (None: to the newest); None where nothing was."""
+def recorded(
+    session: Session, thread_id: str, checkpoint_id: str | None = None, known: str | None = None
+) -> Flow[Recorded | None]:
+    """What was recorded last on the way to a checkpoint (None: to the newest); None where nothing was.
+
+    The record with the hash `known` is not read.
+    """
     following = checkpoint_id
     if following is None:
         newest: Page = yield Query(thread_id, "", limit=1, contents="none")
@@ -36,8 +44,8 @@ def recorded(session: Session, thread_id: str, checkpoint_id: str | None = None)
     while following is not None:
         page: Page = yield Query(thread_id, "", following, lineage=True, contents="none")
         for found in page.found:
-            if _hash(found) is not None:
-                return (yield from _with_record(session, found))
+            if (named := _hash(found)) is not None:
+                return (yield from _with_record(session, found, wanted=named != known))
         following = page.cursor if page.cursor not in passed else None
         passed.add(following or "")
     return None
@@ -63,12 +71,16 @@ def _hash(found: Found) -> str | None:
     return named if isinstance(named, str) else None
 
 
-def _with_record(session: Session, found: Found) -> Flow[Recorded]:
+def _with_record(session: Session, found: Found, *, wanted: bool = True) -> Flow[Recorded]:
     metadata = loaded(found.metadata) or {}
     step = metadata.get("step")
-    # Its state may be long, and is not asked for.
-    page: Page = yield Query(
-        found.thread_id, found.ns, found.id, limit=1, has=lambda thread_id, ns, epoch, ref: ref not in found.refs[-1:]
-    )
-    record = Reading(session.codec, page).record(page.found[0]) if page.found else None
+    record = None
+    if wanted:
+        # Its state may be long, and is not asked for.
+        last = found.refs[-1:]
+        page: Page = yield Query(
+            found.thread_id, found.ns, found.id, limit=1, has=lambda thread_id, ns, epoch, ref: ref not in last
+        )
+        text = Reading(session.codec, page).record(page.found[0]) if page.found else None
+        record = None if text is None else json.loads(text)
     return Recorded(found.id, step if type(step) is int else None, time_of(found.id), metadata, record)

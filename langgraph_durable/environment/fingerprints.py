@@ -1,0 +1,154 @@
+"""A fingerprint is what an agent runs with, in a few strings that fit beside every checkpoint.
+
+    env_hash            of all that follows; it brings along, for savers of this package, the record that it is of
+    tool_schema_hash    of the definitions of all tools
+    graph_hash          of nodes, edges, branches, channels and breakpoints
+    model               provider and name
+
+The record has all of it in full, as JSON: each tool's definition and hash, the model's parameters, the graph, limits,
+and the versions of libraries, which are there for information and in no hash. Hashes are SHA-256 over canonical JSON,
+shortened in the fingerprint, and in full for each tool.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+
+from langgraph_durable.core.environments import RECORD_HASH, HashOf
+from langgraph_durable.environment.canonical import canonical, digest
+from langgraph_durable.environment.graphs import described_graph, limits_of, tools_in
+from langgraph_durable.environment.models import described_model, model_name
+from langgraph_durable.environment.tools import Definition, definitions
+from langgraph_durable.errors import InvalidRequestError
+
+VERSION = 1
+"""The version of the record."""
+
+ENOUGH = 32
+"""Digits of the hash that decides whether anything differs: 128 bits."""
+
+FEW = 16
+"""Digits of the hashes that are only looked for."""
+
+TOOLS, GRAPH, MODEL = "tool_schema_hash", "graph_hash", "model"
+
+KNOWN = 64
+"""How many fingerprints are kept so as not to be made again."""
+
+Fingerprint = dict[str, str | int | float | bool]
+
+_NOT_FREE = frozenset({RECORD_HASH, TOOLS, GRAPH, MODEL, "source", "step", "parents", "run_id", "thread_id", "status"})
+_LIBRARIES = ("langgraph", "langgraph-checkpoint", "langchain-core", "langchain", "langgraph-durable")
+
+
+def fingerprint(
+    *,
+    tools: Any = None,
+    model: Any = None,
+    graph: Any = None,
+    extra: Mapping[str, str | int | float | bool] | None = None,
+    config: RunnableConfig | None = None,
+) -> Fingerprint:
+    """What an agent runs with, for `graph.with_config(metadata=fingerprint(...))`: a flat dict of some 180 bytes.
+
+    `tools` is a list of whatever `bind_tools` takes, or a ToolNode; those of the graph's ToolNodes when there are none
+    given. `model` is a chat model, bound or not, or its name; nothing of keys, headers and addresses is looked at.
+    `graph` is a compiled graph. `extra` is anything else that matters, a few short values such as the version of a
+    prompt. `config` has limits that are not the graph's own. What is None is not compared later.
+
+    Tools are told by their definitions, as a model sees them, whatever their order. Of nodes the names count, and not
+    their code. In any checkpointer the dict can be filtered on (`list(filter={"model": "openai:gpt-4o"})`); savers of
+    this package store the full definitions as well, once in a thread. They come along in the value of `env_hash`, which
+    has to stay the object that it is.
+
+    InvalidRequestError for what is no tool, model or graph, and for a key of `extra` that means something already.
+    """
+    if tools is None and graph is not None:
+        tools = tools_in(graph) or None
+    known = None if tools is None else definitions(tools)
+    rest = {
+        "model": None if model is None else described_model(model),
+        "graph": None if graph is None else described_graph(graph),
+        "limits": {} if graph is None and config is None else limits_of(graph, config),
+        "extra": _checked(extra or {}),
+    }
+    hashes = None if known is None else tuple((name, one.hash) for name, one in known.items())
+    key = (hashes, canonical(rest))
+    return dict(_lately.get(key) or _lately.keep(key, _made(known, rest)))
+
+
+def _made(known: Mapping[str, Definition] | None, rest: Mapping[str, Any]) -> Fingerprint:
+    hashes = None if known is None else {name: one.hash for name, one in known.items()}
+    tools = None if known is None else {name: _told(one) for name, one in known.items()}
+    record = canonical({"version": VERSION, "tools": tools, **rest, "libraries": _libraries()})
+    made: Fingerprint = {RECORD_HASH: HashOf(digest({"tools": hashes, **rest})[:ENOUGH], record)}
+    if hashes is not None:
+        made[TOOLS] = digest(hashes)[:FEW]
+    if rest["graph"] is not None:
+        made[GRAPH] = digest(rest["graph"])[:FEW]
+    if rest["model"] is not None:
+        made[MODEL] = model_name(rest["model"])
+    made.update(rest["extra"])
+    return made
+
+
+def _told(tool: Definition) -> dict[str, Any]:
+    return {
+        "hash": tool.hash,
+        "description": tool.description,
+        "parameters": tool.parameters,
+        "other": tool.other,
+    }
+
+
+def _checked(extra: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in extra.items():
+        if not isinstance(key, str) or key in _NOT_FREE or key.startswith("__"):
+            raise InvalidRequestError(f"extra has the key {key!r}, which means something else in metadata: rename it")
+        if not isinstance(value, (str, int, float, bool)):
+            raise InvalidRequestError(
+                f"extra[{key!r}] is a {type(value).__name__}, and metadata keep text, numbers and booleans: pass a "
+                "hash or a version of it"
+            )
+    return dict(extra)
+
+
+class _Lately:
+    """The fingerprints that were made lately, by what they are of: a run after the other has the same."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: OrderedDict[Any, Fingerprint] = OrderedDict()
+
+    def get(self, key: Any) -> Fingerprint | None:
+        with self._lock:
+            return self._made.get(key)
+
+    def keep(self, key: Any, made: Fingerprint) -> Fingerprint:
+        with self._lock:
+            self._made[key] = made
+            while len(self._made) > KNOWN:
+                self._made.popitem(last=False)
+        return made
+
+
+_lately = _Lately()
+
+
+@lru_cache(maxsize=1)
+def _libraries() -> dict[str, str]:
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,72 @@
+"""A thread that waits at a node goes on at the node of another name, with all that was done, asked and answered."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from langgraph.checkpoint.base.id import uuid6
+from langgraph.types import Interrupt
+
+from langgraph_durable import asking
+from langgraph_durable.core import renames as moving
+from langgraph_durable.core.superstep import PULL, PUSH, is_send
+
+_ASKED = "__interrupt__"
+_DROPPED = frozenset({"__error__", "__scheduled__"})
+
+
+def renaming(
+    thread_id: str, checkpoint_id: str | None, renames: Mapping[str, str], joins: Collection[str]
+) -> asking.Asking[tuple[str, dict[str, str]] | None]:
+    """The id of a checkpoint with the new names, and interrupts' new ids by their old ones; None if nothing waits."""
+    new_id = str(uuid6())
+    calls: list[moving.Call] | None = yield asking.Do(moving.move, (thread_id, checkpoint_id, new_id, renames, joins))
+    if calls is None:
+        return None
+    where = {"configurable": {"thread_id": thread_id, "checkpoint_ns": "", "checkpoint_id": new_id}}
+    state = yield asking.Call("get_state", (where,))
+    tasks = {_place(task.path, task.name): task for task in state.tasks}
+    ids: dict[str, str] = {}
+    made: list[moving.Call] = []
+    for call in calls:
+        if not call.path:
+            made.append(call)  # an answer that is for whoever asks
+            continue
+        place = _place_of(call.path, renames)
+        task = None if place is None else tasks.get(place)
+        writes = tuple(one for one in call.writes if one[0] not in _DROPPED)
+        if task is None or not writes:
+            continue
+        path = PULL + task.name if call.path.startswith(PULL) else call.path
+        writes = tuple((channel, _asked(value, task, ids) if channel == _ASKED else value) for channel, value in writes)
+        made.append(moving.Call(task.id, path, writes))
+    yield asking.Do(moving.write, (thread_id, new_id, made))
+    return new_id, ids
+
+
+def _place(path: tuple[Any, ...], name: str) -> tuple[str, Any]:
+    """What tells a task from the others of its superstep: its node, or the number of its packet."""
+    return ("push", path[1]) if path[0] == "__pregel_push" else ("pull", name)
+
+
+def _place_of(path: str, renames: Mapping[str, str]) -> tuple[str, Any] | None:
+    if path.startswith(PULL):
+        node = path[len(PULL) :]
+        return "pull", renames.get(node, node)
+    return ("push", int(path[len(PUSH) :].partition(",")[0])) if is_send(path) else None
+
+
+def _asked(value: Any, task: Any, ids: dict[str, str]) -> Any:
+    """The same questions, as the task asks them under its new name."""
+    made = []
+    for one in value if isinstance(value, (list, tuple)) else (value,):
+        if isinstance(one, Interrupt):
+            new = copy.copy(one)
+            new.id = Interrupt.from_ns(None, f"{task.name}:{task.id}").id
+            ids[one.id] = new.id
+            made.append(new)
+        else:
+            made.append(one)
+    return tuple(made)
