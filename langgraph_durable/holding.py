@@ -12,6 +12,7 @@ from langgraph.pregel import Pregel
 
 from langgraph_durable.asking import NOT_TRIED, Attempted, Setting, Settings
 from langgraph_durable.core import running
+from langgraph_durable.core.environments import RECORD_HASH
 from langgraph_durable.core.leases import held_by, lost
 from langgraph_durable.core.records import Fenced
 from langgraph_durable.core.requests import Fence
@@ -139,7 +140,9 @@ class Run:
         self.graph = self._graph_with(self.saver)
         if self._fingerprint:
             config = self.graph.config or {}
-            self.graph.config = {**config, "metadata": {**(config.get("metadata") or {}), **self._fingerprint}}
+            # What the app calls `model`, or anything else, stays its own; the hash is of all that is compared.
+            own = {**self._fingerprint, **(config.get("metadata") or {})}
+            self.graph.config = {**config, "metadata": {**own, RECORD_HASH: self._fingerprint[RECORD_HASH]}}
         self.setting = Setting(self.thread_id, taken, self._settings, self._fingerprint)
         heartbeat.start(self, Beat(self._settings.heartbeat_seconds, self._beat))
 

@@ -447,6 +447,17 @@ def test_new_input_after_a_call_that_waits(face: Face) -> None:
         hello(face, app(face, wider, review=True))
 
 
+def test_metadata_of_the_app(face: Face) -> None:
+    """What the app says in its metadata under a name of ours stays what it says, and is no difference."""
+    graph = agent(search).compile(checkpointer=face.saver).with_config(metadata={"model": "the app's", "own": 1})
+    for _ in range(2):
+        hello(face, durable(graph, model="openai:gpt-4o"))
+    assert {one.metadata.get("model") for one in face.list(thread())} == {"the app's"}
+    assert {one.metadata.get("own") for one in face.list(thread())} == {1}
+    with pytest.warns(EnvironmentChangedWarning, match="gpt-4o -> openai:gpt-5"):
+        hello(face, durable(graph, model="openai:gpt-5"))
+
+
 def test_updates_record_nothing(face: Face) -> None:
     """Who updates a state runs nothing: a call that waits is still one of the tool that was approved."""
     hello(face, app(face, search, review=True))
