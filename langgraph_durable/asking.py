@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, CheckpointMetadata, CheckpointTuple
 from langgraph.pregel import Pregel
+from langgraph.types import PregelTask
 
 from langgraph_durable.core.driving import adriven, driven
 from langgraph_durable.core.requests import Flow
@@ -70,6 +72,13 @@ class Get(NamedTuple):
     config: RunnableConfig
 
 
+class Foresee(NamedTuple):
+    """Find out which tasks the graph would run at a checkpoint that is not stored. Answer: a sequence of PregelTask."""
+
+    checkpoint: Checkpoint
+    metadata: CheckpointMetadata
+
+
 class Look(NamedTuple):
     """Call a function that reads files. Answer: what it returns."""
 
@@ -101,7 +110,7 @@ class Attempted(NamedTuple):
 
 NOT_TRIED = Attempted("", 0, "", None)
 
-Asked: TypeAlias = "Call | Do | Get | Look | Attempt"
+Asked: TypeAlias = "Call | Do | Get | Foresee | Look | Attempt"
 Asking: TypeAlias = Generator[Asked, Any, T]
 
 
@@ -118,6 +127,8 @@ def drive(
             return saver._do(asked.flow, *asked.args, **asked.kwargs)
         if isinstance(asked, Get):
             return saver.get_tuple(asked.config)
+        if isinstance(asked, Foresee):
+            return _tasks_at(graph, asked)
         if isinstance(asked, Look):
             return asked.function(*asked.args)
         if isinstance(asked, Call):
@@ -141,6 +152,8 @@ async def adrive(
             return await saver._ado(asked.flow, *asked.args, **asked.kwargs)
         if isinstance(asked, Get):
             return await saver.aget_tuple(asked.config)
+        if isinstance(asked, Foresee):
+            return _tasks_at(graph, asked)
         if isinstance(asked, Look):
             return await asyncio.get_running_loop().run_in_executor(None, asked.function, *asked.args)
         if isinstance(asked, Call):
@@ -149,3 +162,20 @@ async def adrive(
         return await attempt(asked)
 
     return await adriven(asking, answer)
+
+
+def _tasks_at(graph: Pregel[Any, Any, Any, Any], asked: Foresee) -> Sequence[PregelTask]:
+    made = graph.copy({"checkpointer": _One(asked)})
+    return made.get_state({"configurable": {"thread_id": "", "checkpoint_ns": ""}}).tasks
+
+
+class _One(BaseCheckpointSaver[str]):
+    """A saver that has one checkpoint, and keeps nothing."""
+
+    def __init__(self, asked: Foresee) -> None:
+        super().__init__()
+        self._asked = asked
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        where = {"configurable": {**config["configurable"], "checkpoint_id": self._asked.checkpoint["id"]}}
+        return CheckpointTuple(cast(RunnableConfig, where), self._asked.checkpoint, self._asked.metadata, None, [])

@@ -6,8 +6,10 @@ hashes in the metadata.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Collection, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -15,13 +17,12 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 
 from langgraph_durable.asking import Asking, Do, Get, Look, Setting
 from langgraph_durable.core.driving import adriven, driven
-from langgraph_durable.core.environments import RECORD_HASH, record_in
-from langgraph_durable.core.marks import due
+from langgraph_durable.core.environments import GRAPH, MODEL, RECORD_HASH, TOOLS, record_in
+from langgraph_durable.core.leads import leads_to
 from langgraph_durable.core.plan import Address, address
-from langgraph_durable.core.recordings import Recorded, recorded
+from langgraph_durable.core.recordings import Recorded, inside, recorded
 from langgraph_durable.environment.changes import How, Kind
-from langgraph_durable.environment.fingerprints import GRAPH, MODEL, TOOLS
-from langgraph_durable.environment.pending import changed_calls, missing_nodes
+from langgraph_durable.environment.pending import changed_calls, missing_inside, missing_nodes, open_calls
 from langgraph_durable.environment.policy import OnChange, checked, log, settle
 from langgraph_durable.environment.report import Change, EnvironmentReport, differences
 from langgraph_durable.errors import InvalidRequestError
@@ -29,46 +30,61 @@ from langgraph_durable.files import changed_files
 from langgraph_durable.renaming import renaming
 from langgraph_durable.saver import DurableSaver
 
-_HASHES: tuple[tuple[str, Kind, str], ...] = (
-    (TOOLS, "tools", "tool"),
-    (GRAPH, "graph", "node"),
-    (MODEL, "model", "model"),
-)
+_PARTS: dict[str, tuple[Kind, str]] = {
+    TOOLS: ("tools", "tool"),
+    GRAPH: ("graph", "node"),
+    MODEL: ("model", "model"),
+}
+_WORDS: dict[str, How] = {"changed": "changed", "refused": "changed", "deleted": "removed", "new": "added"}
+_STAMP = frozenset({"path", "size", "mtime_ns", "digest"})
 
 
 class Now(NamedTuple):
     """What a thread would go on with: a fingerprint, and the graph's nodes (None: unknown), with their old names.
 
-    `channels` are those of tracked files, relative to `root`.
+    `root` is where tracked files are (None: they are not looked at), and `channels` have their stamps (None: those
+    whose values look like it).
     """
 
     fingerprint: Mapping[str, Any]
     nodes: Collection[str] | None = None
     renames: Mapping[str, str] = {}
-    channels: Sequence[str] = ()
-    root: str = "."
+    channels: Sequence[str] | None = None
+    root: str | None = None
+
+
+class Known(NamedTuple):
+    """What was recorded for a checkpoint: with it, or with the nearest one before it where anything was."""
+
+    metadata: Mapping[str, Any]
+    record: Mapping[str, Any] | None
 
 
 def comparing(
-    config: RunnableConfig, now: Now, *, pending: bool = True, waiting: Sequence[str] | None = None
+    config: RunnableConfig, now: Now, *, pending: bool = True, waiting: Sequence[str] = (), whole: bool = True
 ) -> Asking[EnvironmentReport]:
     """What differs for a thread, or one checkpoint of it. `pending` is whether what is next there will run.
 
-    That is `waiting`, where it is known. A state is read when something differs, and for tracked files.
+    `waiting` are nodes that are known to be next, all of them unless it is the `whole` state that tells. A state is
+    read then, when something differs, and for tracked files.
     """
     at = address(config)
+    if at.ns:
+        config, at = Address(at.thread_id, "", None).newest(), at._replace(ns="", checkpoint_id=None)
     last: Recorded | None = yield Do(recorded, (at.thread_id, at.checkpoint_id, now.fingerprint.get(RECORD_HASH)))
-    changed = last is not None and last.metadata.get(RECORD_HASH) != now.fingerprint.get(RECORD_HASH)
-    there = waiting is not None and now.nodes is not None and not missing_nodes(waiting, now.nodes, now.renames)
-    if not changed and not now.channels and (there or not pending):
-        return EnvironmentReport(at.thread_id, at.checkpoint_id or "", (), known=last is not None)
+    known = None if last is None else Known(last.metadata, last.record)
+    changed = known is not None and known.metadata.get(RECORD_HASH) != now.fingerprint.get(RECORD_HASH)
+    there = not whole and known is not None and now.nodes is not None
+    there = there and not missing_nodes(waiting, now.nodes or (), now.renames)
+    if not changed and (now.root is None or now.channels == ()) and (there or not pending):
+        return EnvironmentReport(at.thread_id, at.checkpoint_id or "", (), known=known is not None)
     found: CheckpointTuple | None = yield Get(config)
     if found is None:
         return EnvironmentReport(at.thread_id, "", (), known=False)
-    metadata = {} if last is None else last.metadata
-    files = yield from _files(found, now)
-    changes = told(found, metadata, last and last.record, now, pending=pending)
-    return EnvironmentReport(at.thread_id, found.checkpoint["id"], (*changes, *files), known=last is not None)
+    inner: list[str] = []
+    if changed and pending:
+        inner = yield Do(inside, (at.thread_id, found.checkpoint["id"]))
+    return (yield from _reported(found, known, now, pending=pending, waiting=waiting, inner=inner))
 
 
 class Going(NamedTuple):
@@ -86,9 +102,10 @@ def compared(setting: Setting, config: RunnableConfig | None, *, pending: bool =
     settings = setting.settings
     checkpoint_id = (given.get("configurable") or {}).get("checkpoint_id") or None
     here = Address(setting.thread_id, "", None).config(checkpoint_id or setting.taken.checkpoint_id)
-    waiting = None if checkpoint_id else setting.taken.nodes
+    waiting = () if checkpoint_id else setting.taken.nodes
     now = Now(setting.fingerprint, settings.nodes, settings.renames, settings.channels, settings.root)
-    settle((yield from comparing(here, now, pending=pending, waiting=waiting)), settings.on_change)
+    report = yield from comparing(here, now, pending=pending, waiting=waiting, whole=bool(checkpoint_id))
+    settle(report, settings.on_change)
     if not pending or not settings.renames:
         return Going(given)
     moved = yield from renaming(setting.thread_id, checkpoint_id, settings.renames, settings.joins)
@@ -102,44 +119,83 @@ def compared(setting: Setting, config: RunnableConfig | None, *, pending: bool =
     return Going(cast(RunnableConfig, {**given, "configurable": where}), ids)
 
 
-def told(
-    found: CheckpointTuple, metadata: Mapping[str, Any], record: Mapping[str, Any] | None, now: Now, *, pending: bool
-) -> tuple[Change, ...]:
-    """What differs at a checkpoint from what was recorded for it, but for files."""
+def _reported(
+    found: CheckpointTuple,
+    known: Known | None,
+    now: Now,
+    *,
+    pending: bool,
+    waiting: Sequence[str] = (),
+    inner: Sequence[str] = (),
+) -> Asking[EnvironmentReport]:
+    """What differs at a checkpoint; `inner` are the namespaces of subgraphs that have begun there."""
+    at = address(found.config)
     current = record_in({"metadata": dict(now.fingerprint)})
-    old = record
+    old = None if known is None else known.record
     new = None if current is None else json.loads(current)
-    if old is not None and new is not None:
-        changes = differences(old, new, now.renames)
-    else:
-        changes = tuple(
-            Change(kind, subject, "", "changed", "", metadata[key], now.fingerprint[key])
-            for key, kind, subject in _HASHES
-            if key in metadata and key in now.fingerprint and metadata[key] != now.fingerprint[key]
-        )
-    if not pending:
-        return changes
-    nodes = now.nodes
-    if nodes is None and new is not None and new["graph"] is not None:
-        nodes = new["graph"]["nodes"]
-    waiting: tuple[Change, ...] = ()
-    if nodes is not None:
-        waiting = missing_nodes([one for one in due(found.checkpoint) if one != "__start__"], nodes, now.renames)
-    if old is not None and new is not None:
-        waiting += changed_calls(found, old["tools"], new["tools"])
-    return (*changes, *waiting)
-
-
-def _files(found: CheckpointTuple, now: Now) -> Asking[tuple[Change, ...]]:
-    """What differs of the files that a state says were looked at."""
     changes: list[Change] = []
-    words: dict[str, How] = {"changed": "changed", "refused": "changed", "deleted": "removed", "new": "added"}
-    for channel in now.channels:
-        stamps = found.checkpoint["channel_values"].get(channel) or {}
-        for one in (yield Look(changed_files, (stamps, now.root))):
-            now_there = one.current or one.reason or None
-            changes.append(Change("files", "file", one.path, words[one.change], "", one.known, now_there))
-    return tuple(changes)
+    if known is not None:
+        changes += differences(old, new, now.renames) if old is not None and new is not None else _hashes(known, now)
+    tools = [one for one in changes if one.kind == "tools"]
+    changes += yield from _files(found, now)
+    if pending:
+        nodes = now.nodes
+        if nodes is None and new is not None and new["graph"] is not None:
+            nodes = new["graph"]["nodes"]
+        leads = leads_to(cast("dict[str, Any]", found.checkpoint), found.pending_writes or ())
+        following = [one for one in (*waiting, *leads) if one != "__start__"]
+        if nodes is not None:
+            changes += missing_nodes(following, nodes, now.renames)
+        names = open_calls(found) if tools and following else []
+        for ns in inner:
+            one: CheckpointTuple | None = yield Get(Address(at.thread_id, ns, None).newest())
+            if one is None:
+                continue
+            names += open_calls(one) if tools else []
+            if nodes is not None:
+                changes += missing_inside(ns, leads_to(cast("dict[str, Any]", one.checkpoint), ()), _every(new, nodes))
+        known_tools = None if old is None or new is None else old["tools"]
+        changes += changed_calls(list(dict.fromkeys(names)), known_tools, new and new["tools"])
+    return EnvironmentReport(at.thread_id, found.checkpoint["id"], tuple(changes), known=known is not None)
+
+
+def _every(new: Mapping[str, Any] | None, nodes: Collection[str]) -> Collection[str]:
+    """All nodes of the graph, those of its subgraphs too, as far as they are known."""
+    return nodes if new is None or new["graph"] is None else {*nodes, *new["graph"]["nodes"]}
+
+
+def _hashes(known: Known, now: Now) -> Iterator[Change]:
+    """What differs where the hashes are all that was kept."""
+    was, then = known.metadata, now.fingerprint
+    found = False
+    for key in then:
+        if key == RECORD_HASH or was.get(key, then[key]) == then[key]:
+            continue
+        found = True
+        kind, subject = _PARTS.get(key, ("extra", "value"))
+        hashed = key in (TOOLS, GRAPH)
+        yield Change(kind, subject, key, "changed", "hash" if hashed else "", was[key], then[key])
+    if not found and was.get(RECORD_HASH) != then.get(RECORD_HASH):
+        yield Change("extra", "value", RECORD_HASH, "changed", "hash", was.get(RECORD_HASH), then.get(RECORD_HASH))
+
+
+def _files(found: CheckpointTuple, now: Now) -> Asking[list[Change]]:
+    """What differs of the files that a state says were looked at."""
+    values = found.checkpoint["channel_values"]
+    channels = now.channels
+    if channels is None:
+        channels = [name for name, value in values.items() if _is_stamps(value)]
+    changes: list[Change] = []
+    for channel in channels if now.root is not None else ():
+        for one in (yield Look(changed_files, (values.get(channel) or {}, now.root))):
+            aspect = "refused" if one.change == "refused" else ""
+            change = Change("files", "file", one.path, _WORDS[one.change], aspect, one.known, one.current or one.reason)
+            changes.append(change)
+    return changes
+
+
+def _is_stamps(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, dict) and one.keys() >= _STAMP for one in value.values())
 
 
 def check_environment(
@@ -148,18 +204,20 @@ def check_environment(
     current: Mapping[str, Any],
     *,
     on_change: OnChange = "warn",
+    root: str | os.PathLike[str] | None = None,
 ) -> EnvironmentReport:
     """What differs between what a thread ran with and `current`, the `fingerprint` of what it would go on with.
 
     `config` names the thread, and maybe a checkpoint, as for `graph.invoke`. With a saver of this package each
-    difference is told; with another one, which keeps the hashes alone, which of tools, graph and model differ.
+    difference is told; with another one, which keeps the hashes alone, which of tools, graph and model differ. Tracked
+    files below `root` are compared when it is given.
     `on_change` says what is done about it: "warn" (an EnvironmentChangedWarning and a log record), "raise"
     (EnvironmentChangedError), "ignore", a function that is given the report and may return one of these, or one of
     these for each kind: tools, model, graph, limits, extra, files, pending. What cannot run as it was, a node that is
     next and is gone or a tool call whose tool is gone or another, is `pending`, and raises unless `on_change` has that
-    very key.
+    very key. Where a call waits and nobody knows which tool has changed, it is taken for that one.
     """
-    now = _now(saver, current, on_change)
+    now = _now(saver, current, on_change, root)
     report = driven(_report(saver, config, now), lambda asked: _answer(saver, asked))
     settle(report, on_change)
     return report
@@ -171,15 +229,16 @@ async def acheck_environment(
     current: Mapping[str, Any],
     *,
     on_change: OnChange = "warn",
+    root: str | os.PathLike[str] | None = None,
 ) -> EnvironmentReport:
     """`check_environment` for a coroutine."""
-    now = _now(saver, current, on_change)
+    now = _now(saver, current, on_change, root)
     report = await adriven(_report(saver, config, now), lambda asked: _aanswer(saver, asked))
     settle(report, on_change)
     return report
 
 
-def _now(saver: Any, current: Any, on_change: OnChange) -> Now:
+def _now(saver: Any, current: Any, on_change: OnChange, root: Any) -> Now:
     checked(on_change)
     if not isinstance(saver, BaseCheckpointSaver):
         raise InvalidRequestError(f"check_environment takes a saver, and not {saver!r}; open_saver opens that of a URL")
@@ -188,7 +247,7 @@ def _now(saver: Any, current: Any, on_change: OnChange) -> Now:
             "current must be what fingerprint(tools=..., model=..., graph=...) gives for what the thread would go on "
             f"with, and it has no {RECORD_HASH!r}"
         )
-    return Now(current)
+    return Now(current, root=None if root is None else os.fspath(root))
 
 
 def _report(saver: BaseCheckpointSaver[Any], config: RunnableConfig, now: Now) -> Asking[EnvironmentReport]:
@@ -201,18 +260,15 @@ def _report(saver: BaseCheckpointSaver[Any], config: RunnableConfig, now: Now) -
     before: CheckpointTuple | None = found
     while before is not None and RECORD_HASH not in before.metadata:
         before = (yield Get(before.parent_config)) if before.parent_config else None
-    metadata = {} if before is None else dict(before.metadata)
-    return EnvironmentReport(
-        at.thread_id,
-        found.checkpoint["id"],
-        told(found, metadata, None, now, pending=True),
-        known=before is not None,
-    )
+    known = None if before is None else Known(dict(before.metadata), None)
+    return (yield from _reported(found, known, now, pending=True))
 
 
 def _answer(saver: BaseCheckpointSaver[Any], asked: Any) -> Any:
     if isinstance(asked, Get):
         return saver.get_tuple(asked.config)
+    if isinstance(asked, Look):
+        return asked.function(*asked.args)
     assert isinstance(saver, DurableSaver)
     return saver._do(asked.flow, *asked.args)
 
@@ -220,5 +276,7 @@ def _answer(saver: BaseCheckpointSaver[Any], asked: Any) -> Any:
 async def _aanswer(saver: BaseCheckpointSaver[Any], asked: Any) -> Any:
     if isinstance(asked, Get):
         return await saver.aget_tuple(asked.config)
+    if isinstance(asked, Look):
+        return await asyncio.get_running_loop().run_in_executor(None, asked.function, *asked.args)
     assert isinstance(saver, DurableSaver)
     return await saver._ado(asked.flow, *asked.args)

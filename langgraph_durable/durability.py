@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 from langgraph.pregel import Pregel
 
 from langgraph_durable.asking import Settings
-from langgraph_durable.core.renames import JOIN
+from langgraph_durable.core.leads import JOIN
 from langgraph_durable.environment.fingerprints import fingerprint
 from langgraph_durable.environment.graphs import tools_in
 from langgraph_durable.environment.policy import OnChange, checked
@@ -100,6 +100,8 @@ def durable(
 
 
 def _renames(graph: Pregel[Any, Any, Any, Any], renames: Mapping[str, str]) -> Mapping[str, str]:
+    if not isinstance(renames, Mapping) or len(set(renames.values())) != len(renames):
+        raise InvalidRequestError(f"renames is a dict with a new name for each old one, and not {renames!r}")
     for old, new in renames.items():
         if new not in graph.nodes or old in graph.nodes:
             trouble = f"there is no {new!r}" if new not in graph.nodes else f"there still is a {old!r}"

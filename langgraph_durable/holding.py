@@ -116,7 +116,9 @@ class Run:
         """What became of an attempt to recover; a thread that another run has was not tried."""
         if self.how == "nothing" or (isinstance(error, ThreadBusyError) and not self.began):
             return NOT_TRIED
-        return Attempted(self._ended, self._taken.recoveries, held_by(self._taken.lease).checkpoint_id, error)
+        # Left as it was, a thread whose process is gone is crashed, whatever that process had last said.
+        status = "crashed" if self._ended == "busy" else self._ended
+        return Attempted(status, self._taken.recoveries, held_by(self._taken.lease).checkpoint_id, error)
 
     def _leaving(self, how: str, error: BaseException | None) -> tuple[Any, ...]:
         return self.thread_id, self._taken.lease, how, error, self._fence.said
@@ -140,9 +142,11 @@ class Run:
         self.graph = self._graph_with(self.saver)
         if self._fingerprint:
             config = self.graph.config or {}
-            # What the app calls `model`, or anything else, stays its own; the hash is of all that is compared.
-            own = {**self._fingerprint, **(config.get("metadata") or {})}
-            self.graph.config = {**config, "metadata": {**own, RECORD_HASH: self._fingerprint[RECORD_HASH]}}
+            # What the app calls `model`, or anything else, stays its own. The hash is of all that is compared: nobody
+            # has another, and a thread of its own that a node runs has not this one.
+            told = {key: value for key, value in self._fingerprint.items() if key != RECORD_HASH}
+            self.graph.config = {**config, "metadata": {**told, **(config.get("metadata") or {})}}
+            self._fence.metadata = {RECORD_HASH: self._fingerprint[RECORD_HASH]}
         self.setting = Setting(self.thread_id, taken, self._settings, self._fingerprint)
         heartbeat.start(self, Beat(self._settings.heartbeat_seconds, self._beat))
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, cast
 
+from langgraph.checkpoint.base import CheckpointMetadata
 from langgraph.checkpoint.base.id import uuid6
 from langgraph.types import Interrupt
 
 from langgraph_durable import asking
 from langgraph_durable.core import renames as moving
 from langgraph_durable.core.superstep import PULL, PUSH, is_send
+
+INTERRUPT_IDS = "interrupt_ids"
+"""The key of metadata with the new ids of interrupts by their old ones."""
 
 _ASKED = "__interrupt__"
 _DROPPED = frozenset({"__error__", "__scheduled__"})
@@ -22,15 +26,14 @@ def renaming(
 ) -> asking.Asking[tuple[str, dict[str, str]] | None]:
     """The id of a checkpoint with the new names, and interrupts' new ids by their old ones; None if nothing waits."""
     new_id = str(uuid6())
-    calls: list[moving.Call] | None = yield asking.Do(moving.move, (thread_id, checkpoint_id, new_id, renames, joins))
-    if calls is None:
+    found: moving.Moving | None = yield asking.Do(moving.moving, (thread_id, checkpoint_id, new_id, renames, joins))
+    if found is None:
         return None
-    where = {"configurable": {"thread_id": thread_id, "checkpoint_ns": "", "checkpoint_id": new_id}}
-    state = yield asking.Call("get_state", (where,))
-    tasks = {_place(task.path, task.name): task for task in state.tasks}
+    known = yield asking.Foresee(found.checkpoint, found.metadata)
+    tasks = {_place(task.path, task.name): task for task in known}
     ids: dict[str, str] = {}
     made: list[moving.Call] = []
-    for call in calls:
+    for call in found.calls:
         if not call.path:
             made.append(call)  # an answer that is for whoever asks
             continue
@@ -42,7 +45,10 @@ def renaming(
         path = PULL + task.name if call.path.startswith(PULL) else call.path
         writes = tuple((channel, _asked(value, task, ids) if channel == _ASKED else value) for channel, value in writes)
         made.append(moving.Call(task.id, path, writes))
-    yield asking.Do(moving.write, (thread_id, new_id, made))
+    # Who was shown a question answers it by the id that it had then, in this run or in a later one.
+    before = cast("dict[str, Any]", found.metadata).get(INTERRUPT_IDS) or {}
+    metadata = {**found.metadata, INTERRUPT_IDS: {**{old: ids.get(new, new) for old, new in before.items()}, **ids}}
+    yield asking.Do(moving.move, (thread_id, found._replace(calls=made, metadata=cast(CheckpointMetadata, metadata))))
     return new_id, ids
 
 

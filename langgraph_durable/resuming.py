@@ -9,38 +9,27 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import count
-from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command
 
-from langgraph_durable.asking import Asking, Attempt, Attempted, Call, Do, Setting
-from langgraph_durable.comparing import compared
+from langgraph_durable.asking import Asking, Call, Do, Setting
+from langgraph_durable.comparing import Now, compared, comparing
 from langgraph_durable.core import flows, standings
 from langgraph_durable.core.conversation import closed, tool_messages, unanswered
+from langgraph_durable.core.recordings import fingerprint_of, recorded
 from langgraph_durable.core.records import Batch, DeleteCheckpoints
-from langgraph_durable.core.requests import Flow, Pause, Session
-from langgraph_durable.core.status import Seen
+from langgraph_durable.core.requests import Flow, Session
 from langgraph_durable.core.steps import Rerun, Step, at_step, before_turn, lineage, off_the_path, rerun
+from langgraph_durable.environment.policy import OnChange, refuse
 from langgraph_durable.errors import InvalidRequestError, NothingToResumeError
+from langgraph_durable.renaming import INTERRUPT_IDS
 
 log = logging.getLogger("langgraph_durable")
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "<no answer>"})()
 """No answer: None is one."""
-
-LONGEST_BACKOFF = 60.0
-
-
-class Recovered(NamedTuple):
-    """A thread that `recover` went on with: how it stands now, how often that was tried, and what it last raised."""
-
-    thread_id: str
-    status: str
-    attempts: int
-    error: Exception | None
 
 
 class Resumption(NamedTuple):
@@ -70,11 +59,14 @@ def phases(setting: Setting, input: Any, config: RunnableConfig | None) -> Askin
     pending = input is None or isinstance(input, Command) or (unfinished and not addressed)
     config, ids = yield from compared(setting, config, pending=pending)
     if isinstance(input, Command) and input.resume is not None and not addressed:
-        answers = yield from _answer(setting.thread_id, input.resume, ids)
+        answers = yield from _answer(setting.thread_id, input.resume)
+        return [Phase(replace(input, resume=answers), config)]
+    if ids and isinstance(input, Command) and isinstance(input.resume, dict):
+        answers = {ids.get(key, key): value for key, value in input.resume.items()}
         return [Phase(replace(input, resume=answers), config)]
     if isinstance(input, Command) or addressed or not unfinished:
         return [Phase(input, config)]
-    if input is not None and (yield from _at_breakpoint(setting)):
+    if input is not None and (yield from at_breakpoint(setting)):
         return [Phase(input, config)]
     if input is None:
         return [Phase(None, (yield from skipped(setting.thread_id, config)))]
@@ -156,10 +148,24 @@ def going_on(
 ) -> Asking[Resumption]:
     """`resuming` in a run: first it is compared with what the thread began with, and nodes get their new names."""
     if node is None:
-        config, ids = yield from compared(setting, config)
-        return (yield from resuming(setting.thread_id, config, answer, None, occurrence, ids))
+        config = (yield from compared(setting, config)).config
+        return (yield from resuming(setting.thread_id, config, answer, None, occurrence))
     found = yield from resuming(setting.thread_id, config, answer, node, occurrence)
     return found._replace(config=(yield from compared(setting, found.config)).config)
+
+
+def preview(
+    config: RunnableConfig, now: Now, on_change: OnChange, answer: Any, node: str | None, occurrence: int
+) -> Asking[Rerun]:
+    """What would run, told without running it. EnvironmentChangedError where that would be refused."""
+    thread_id = str(config["configurable"]["thread_id"])
+    # An answer to a node with a new name finds its question once the thread has moved there.
+    moved = MISSING if now.renames else answer
+    found = yield from resuming(thread_id, config, moved, node, occurrence, asked=answer is not MISSING)
+    report = yield from comparing(found.config, now)
+    refuse(report, on_change)
+    following = tuple(now.renames.get(one, one) for one in found.rerun.next)
+    return found.rerun._replace(next=following)
 
 
 def resuming(
@@ -168,9 +174,10 @@ def resuming(
     answer: Any,
     node: str | None,
     occurrence: int,
-    ids: Mapping[str, str] = MappingProxyType({}),
+    *,
+    asked: bool = False,
 ) -> Asking[Resumption]:
-    """What to give the graph for a thread to go on; `ids` are the new ids of interrupts by their old ones."""
+    """What to give the graph for a thread to go on; `asked` is that there is an answer, though it is not given yet."""
     thread_id = str(thread_id)
     if node is not None:
         if answer is not MISSING:
@@ -187,11 +194,11 @@ def resuming(
         raise NothingToResumeError(f"there is no thread {thread_id!r} to resume: nothing was stored of it")
     plan = yield Do(rerun, (thread_id, thread.standing.checkpoint_id))
     if answer is not MISSING:
-        answers = yield from _answer(thread_id, answer, ids)
+        answers = yield from _answer(thread_id, answer)
         return Resumption(Command(resume=answers), config, plan)
     pending = yield from _pending(thread_id)
     standing = thread.standing
-    if pending and standing.status == "interrupted" and standing.reason == "node":
+    if pending and not asked and standing.status == "interrupted" and standing.reason == "node":
         raise InvalidRequestError(
             f"thread {thread_id!r} waits for an answer: pass `resume=answer`, or {{interrupt_id: answer}}, for "
             f"{_asked(pending)}"
@@ -250,75 +257,19 @@ def rewinding(thread_id: str, turns: int, *, dry_run: bool) -> Asking[RunnableCo
     return (yield from _branch(thread_id, thread_id, checkpoint_id, None, None))
 
 
-def recovering(
-    most: int, *, errors: bool, metadata: Mapping[str, Any] | None, backoff: float
-) -> Asking[list[Recovered]]:
-    """Every thread that is to be gone on with, tried as often as it may be."""
-    wanted = ("crashed", "sigterm", "error") if errors else ("crashed", "sigterm")
-    statuses = ("crashed", "interrupted", "error") if errors else ("crashed", "interrupted")
-    threads: list[standings.Thread]
-    threads, _ = yield Do(
-        standings.find_threads,
-        (),
-        {"wanted": statuses, "metadata": metadata, "order": "id", "limit": None, "after": None},
-    )
-    done: list[Recovered] = []
-    for thread in threads:
-        if not _is_wanted(thread.seen, wanted):
-            continue
-        tried, checkpoint_id, error = 0, "", None
-        for times in count(1):
-            attempted: Attempted = yield Attempt(thread.stood.thread_id, wanted, tried, checkpoint_id, backoff)
-            # Who makes progress is not given up, and yet has to come to an end: a loop of a graph may have none.
-            again = errors and attempted.error is not None and attempted.status == "error" and times <= most
-            if not again:
-                break
-            tried, checkpoint_id, error = attempted.recoveries, attempted.checkpoint_id, attempted.error
-        if attempted.recoveries:
-            done.append(
-                Recovered(
-                    thread.stood.thread_id,
-                    attempted.status,
-                    min(max(attempted.recoveries, times), most),
-                    attempted.error or error,
-                )
-            )
-    return done
-
-
-def _is_wanted(seen: Seen, wanted: Sequence[str]) -> bool:
-    return (seen.status in wanted or seen.reason in wanted) and seen.reason != "gave up"
-
-
-def attempting(setting: Setting, one: Attempt) -> Asking[str]:
-    """How an attempt to recover goes on: "returned" to run the thread, else how it ends without that."""
-    taken = setting.taken
-    if taken.seen is None or not _is_wanted(taken.seen, one.wanted):
-        return "nothing"
-    renames = setting.settings.renames
-    if not setting.settings.nodes.issuperset(renames.get(node, node) for node in taken.nodes):
-        return "nothing"  # it is another graph's
-    if (yield from _at_breakpoint(setting)):
-        return "breakpoint"
-    if taken.recoveries > setting.settings.max_recoveries:
-        return "gave up"
-    if taken.recoveries > 1:
-        yield Do(_pause, (min(one.backoff * 2 ** (taken.recoveries - 2), LONGEST_BACKOFF),))
-    yield from compared(setting, None)
-    return "returned"
-
-
-def _answer(thread_id: str, answer: Any, new_ids: Mapping[str, str]) -> Asking[dict[str, Any]]:
+def _answer(thread_id: str, answer: Any) -> Asking[dict[str, Any]]:
     """An answer by the id of what it answers; NothingToResumeError where nobody waits for it.
 
     LangGraph keeps an answer that does not say what it is for, and gives it to whoever asks next, should the process
     die before the one who asked has finished.
     """
-    pending = yield from _pending(thread_id)
+    state = yield Call("get_state", (_config(thread_id),))
+    pending = tuple(interrupt for task in state.tasks for interrupt in task.interrupts)
     ids = [interrupt.id for interrupt in pending]
+    new_ids: Mapping[str, str] = (state.metadata or {}).get(INTERRUPT_IDS) or {}
     named = isinstance(answer, dict) and bool(answer) and all(is_id(key) for key in answer)
     if named:
-        answer = {new_ids.get(key, key): value for key, value in answer.items()}
+        answer = {key if key in ids else new_ids.get(key, key): value for key, value in answer.items()}
     if not pending or (named and not {*answer} <= {*ids}):
         raise NothingToResumeError(
             f"thread {thread_id!r} waits for no such answer: it was answered already, or nobody was asked; this one "
@@ -334,7 +285,7 @@ def _answer(thread_id: str, answer: Any, new_ids: Mapping[str, str]) -> Asking[d
     return {ids[0]: answer}
 
 
-def _at_breakpoint(setting: Setting) -> Asking[bool]:
+def at_breakpoint(setting: Setting) -> Asking[bool]:
     """Whether a thread that looks crashed waits for somebody, at a breakpoint that the graph was compiled with.
 
     A graph that is not durable does not tell its saver that it has come to one, and a process may die before it has
@@ -376,7 +327,7 @@ def _branch(
     source: str, thread_id: str, checkpoint_id: str, values: Any, as_node: str | None
 ) -> Asking[RunnableConfig]:
     where = _config(thread_id, checkpoint_id)
-    yield Do(_note, ({"forked_from": checkpoint_id, "forked_from_thread": source},))
+    yield Do(_note, (thread_id, checkpoint_id, {"forked_from": checkpoint_id, "forked_from_thread": source}))
     node = as_node if values is not None or as_node is not None else "__copy__"
     config: RunnableConfig = yield Call("update_state", (where, values, node))
     return config
@@ -391,15 +342,16 @@ def _copy_up_to(session: Session, source: str, target: str, checkpoint_id: str) 
         session.memory.forget(target)
 
 
-def _note(session: Session, metadata: dict[str, Any]) -> Flow[None]:
-    """Have every checkpoint that this run puts say so."""
+def updating(thread_id: str, config: RunnableConfig) -> Asking[None]:
+    """What comes before a state is updated: who does that runs nothing, and its checkpoint says what had run before."""
+    yield Do(_note, (thread_id, (config.get("configurable") or {}).get("checkpoint_id"), {}))
+
+
+def _note(session: Session, thread_id: str, checkpoint_id: str | None, metadata: dict[str, Any]) -> Flow[None]:
+    """Have every checkpoint that this run puts say so, and with what the one had run that it goes on from."""
     assert session.fence is not None
-    session.fence.metadata = metadata
-    yield from ()
-
-
-def _pause(session: Session, seconds: float) -> Flow[None]:
-    yield Pause(seconds)
+    before = yield from recorded(session, thread_id, checkpoint_id)
+    session.fence.metadata = {**(fingerprint_of(before) if before is not None else {}), **metadata}
 
 
 def _config(thread_id: str, checkpoint_id: str | None = None) -> RunnableConfig:

@@ -22,21 +22,21 @@ from langgraph_durable.core.plan import address
 from langgraph_durable.core.steps import Rerun
 from langgraph_durable.environment.fingerprints import Fingerprint, fingerprint
 from langgraph_durable.environment.report import EnvironmentReport
+from langgraph_durable.errors import InvalidRequestError
 from langgraph_durable.holding import Run
 from langgraph_durable.progress import bar
+from langgraph_durable.recovering import Recovered, attempting, recovering
 from langgraph_durable.resuming import (
     MISSING,
-    Recovered,
-    attempting,
     forking,
     going_on,
     log,
     phases,
+    preview,
     ready,
-    recovering,
-    resuming,
     rewinding,
     skipped,
+    updating,
 )
 from langgraph_durable.saver import DurableSaver
 
@@ -85,6 +85,7 @@ class DurableGraph(Pregel[Any, Any, Any, Any]):
         if _nested(config):
             return super().bulk_update_state(config, supersteps)
         with self._run(config, how="updated") as run:
+            drive(run.graph, run.saver, updating(run.thread_id, config))
             return run.graph.bulk_update_state(config, supersteps)
 
     async def abulk_update_state(
@@ -94,6 +95,7 @@ class DurableGraph(Pregel[Any, Any, Any, Any]):
         if _nested(config):
             return await super().abulk_update_state(config, supersteps)
         async with self._run(config, how="updated") as run:
+            await adrive(run.graph, run.saver, updating(run.thread_id, config))
             return await run.graph.abulk_update_state(config, supersteps)
 
     # -- going on ----------------------------------------------------------------------------------------------------
@@ -121,9 +123,9 @@ class DurableGraph(Pregel[Any, Any, Any, Any]):
         InvalidRequestError when an answer is needed and there is none, or the node was never next.
         """
         given = _config_of(config, thread_id)
-        asking = resuming(thread_id, given, resume, from_node, occurrence)
         if dry_run:
-            return drive(self._graph(), self._saver, asking).rerun
+            asking = preview(given, self._now(), self._settings.on_change, resume, from_node, occurrence)
+            return drive(self._graph(), self._saver, asking)
         with self._run(given) as run:
             found = drive(run.graph, run.saver, going_on(run.setting, given, resume, from_node, occurrence))
             log.info("%s", found.rerun)
@@ -143,9 +145,9 @@ class DurableGraph(Pregel[Any, Any, Any, Any]):
     ) -> Any:
         """`resume` for a coroutine."""
         given = _config_of(config, thread_id)
-        asking = resuming(thread_id, given, resume, from_node, occurrence)
         if dry_run:
-            return (await adrive(self._graph(), self._saver, asking)).rerun
+            asking = preview(given, self._now(), self._settings.on_change, resume, from_node, occurrence)
+            return await adrive(self._graph(), self._saver, asking)
         async with self._run(given) as run:
             going = going_on(run.setting, given, resume, from_node, occurrence)
             found = await adrive(run.graph, run.saver, going)
@@ -371,6 +373,8 @@ def _durably(config: RunnableConfig | None, kwargs: dict[str, Any]) -> dict[str,
 
 
 def _config_of(config: RunnableConfig | None, thread_id: str) -> RunnableConfig:
+    if isinstance(thread_id, Mapping):
+        raise InvalidRequestError(f"this takes the id of a thread, and not a config: {thread_id!r}")
     given = config or {}
     return cast(
         RunnableConfig, {**given, "configurable": {**(given.get("configurable") or {}), "thread_id": str(thread_id)}}

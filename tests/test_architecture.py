@@ -60,10 +60,14 @@ LAYERS: dict[str, set[str]] = {
     "asking": {"core", "environment.policy", "saver"},
     "renaming": {"asking", "core"},
     "comparing": {"asking", "core", "environment", "errors", "files", "renaming", "saver"},
-    "resuming": {"asking", "comparing", "core", "errors", "saver"},
+    "resuming": {"asking", "comparing", "core", "environment.policy", "errors", "renaming", "saver"},
+    "recovering": {"asking", "comparing", "core", "errors", "resuming"},
     "holding": {"asking", "core", "errors", "heartbeat", "processes", "saver", "signals"},
-    "runs": {"asking", "comparing", "core", "environment", "holding", "progress", "resuming", "saver"},
-    "durability": {"asking", "core.renames", "environment", "errors", "files", "runs", "saver"},
+    "runs": {
+        *("asking", "comparing", "core", "environment", "errors", "holding", "progress", "recovering", "resuming"),
+        "saver",
+    },
+    "durability": {"asking", "core.leads", "environment", "errors", "files", "runs", "saver"},
     "urls": {"errors", "saver", "savers"},
     "": {"comparing", "copying", "durability", "environment", "errors", "savers", "threads", "urls"},
     "cli": {

@@ -137,14 +137,14 @@ def test_each_part_has_a_hash_of_its_own() -> None:
 
 
 def test_tools_are_found_in_the_graph() -> None:
-    """Without tools those of the graph's ToolNodes are told; a graph without any has no hash of tools."""
+    """Without tools those of the graph's ToolNodes are told, also that there are none; without a graph nothing is."""
     graph = agent(search, send).compile()
     assert fingerprint(graph=graph) == fingerprint(graph=graph, tools=[search, send])
     builder = StateGraph(MessagesState)
     builder.add_node("a", lambda state: {})
     builder.add_edge(START, "a")
-    assert "tool_schema_hash" not in fingerprint(graph=builder.compile())
-    assert "tool_schema_hash" in fingerprint(tools=[])
+    assert fingerprint(graph=builder.compile()) == fingerprint(graph=builder.compile(), tools=[])
+    assert "tool_schema_hash" not in fingerprint(model="a:b")
 
 
 @pytest.mark.parametrize("key", ["env_hash", "model", "step", "source", "thread_id", "__x", "run_id"])
@@ -219,6 +219,38 @@ async def test_another_saver(form: str) -> None:
     assert report.kinds == {"tools", "model"}
     with pytest.warns(EnvironmentChangedWarning, match="model"):
         await check(fingerprint(graph=agent(search).compile(), model="a:c"))
+
+
+async def test_what_another_saver_does_not_keep() -> None:
+    """Of what was given besides each value is compared; of limits it is said that something differs."""
+    saver = InMemorySaver()
+    graph = agent(search).compile(checkpointer=saver)
+    made = fingerprint(graph=graph, extra={"prompt": "v1", "beam": 3})
+    graph.with_config(metadata=made).invoke({"messages": [("user", "hi")]}, thread())
+
+    def told(**kwargs: Any) -> list[str]:
+        current = fingerprint(**{"graph": graph, "extra": {"prompt": "v1", "beam": 3}, **kwargs})
+        return [str(one) for one in check_environment(saver, thread(), current, on_change="ignore").changes]
+
+    assert told() == []
+    assert told(extra={"prompt": "v2", "beam": 3}) == ['extra: prompt "v1" -> "v2"']
+    assert "something differs" in told(config={"recursion_limit": 7})[0]
+    assert "tools: something differs" in told(graph=None, tools=[wider])[0]
+
+
+@pytest.mark.parametrize("lost", ["saver", "record"])
+def test_a_call_that_waits_where_tools_were_not_kept(face: Face, lost: str) -> None:
+    """Where only the hash of the tools was kept and differs, the call that waits is taken for one of a changed tool."""
+    saver: Any = InMemorySaver() if lost == "saver" else face.saver
+    graph = agent(search, review=True).compile(checkpointer=saver)
+    made: Any = fingerprint(graph=graph)
+    if lost == "record":
+        made = json.loads(json.dumps(made))
+    Running(graph.with_config(metadata=made), face.loop).invoke({"messages": [("user", "hi")]})
+    for now, change in ((wider, "changed"), (send, "removed")):
+        with pytest.raises(EnvironmentChangedError, match=f"call 'search'.*{change}|call 'search'"):
+            check_environment(saver, thread(), fingerprint(graph=agent(now, review=True).compile()))
+    assert not check_environment(saver, thread(), fingerprint(graph=graph))
 
 
 def test_a_thread_that_is_not_there(face: Face) -> None:
@@ -297,6 +329,9 @@ def test_files_that_changed(face: Face, tmp_path: Path) -> None:
     ]
     assert json.loads(json.dumps(report.as_dict()))["changes"][0]["old"]["size"] == 3
     assert "3 bytes" in str(report)
+    for root, count in ((None, 0), (tmp_path, 3)):
+        kept = checked(face, graph.fingerprint(), on_change="ignore", root=root)
+        assert len(kept.of("files")) == count
     with pytest.warns(EnvironmentChangedWarning, match=r"gone\.md"):
         hello(face, graph)
     hello(face, graph)
@@ -421,6 +456,59 @@ def test_a_tool_that_was_approved(face: Face, how: str, now: Any, change: str) -
     assert (told.subject, told.name, told.change) == ("call", "search", change)
     ended = do(face, app(face, search, review=True), "resume", "thread", resume="yes")
     assert ended["messages"][-2].content == "found x"
+
+
+@pytest.mark.parametrize(("now", "change"), [((wider,), "changed"), ((send,), "removed")])
+def test_a_tool_of_a_subgraph_that_was_approved(face: Face, now: Any, change: str) -> None:
+    """A call that waits inside of a subgraph is one as well."""
+
+    def made(*tools: Any, **options: Any) -> Any:
+        builder = StateGraph(MessagesState)
+        builder.add_node("crew", agent(*tools, review=True).compile())
+        builder.add_edge(START, "crew")
+        return durable(builder.compile(checkpointer=face.saver), **options)
+
+    hello(face, made(search))
+    with pytest.raises(EnvironmentChangedError, match="search") as raised:
+        do(face, made(*now, on_change="ignore"), "resume", "thread", resume="yes")
+    (told,) = raised.value.report.of("pending")  # type: ignore[attr-defined]  # errors do not import reports
+    assert (told.name, told.change) == ("search", change)
+    assert do(face, made(search), "resume", "thread", resume="yes")["messages"][-2].content == "found x"
+
+
+def test_what_a_refusal_says(face: Face) -> None:
+    """It tells what about the tool is another, and what to write to let it pass."""
+    hello(face, app(face, search, review=True))
+    with pytest.raises(EnvironmentChangedError) as raised:
+        do(face, app(face, wider, review=True, on_change="ignore"), "resume", "thread", resume="yes")
+    said = str(raised.value)
+    assert "argument search.limit: default 5 -> 10" in said
+    assert 'on_change={"pending": "warn"}' in said
+    assert repr(raised.value.report).startswith("thread 'thread' at checkpoint ")
+
+
+def test_where_a_warning_points_to(face: Face) -> None:
+    """The warning is of the line that runs the graph, or of the event loop that does."""
+    hello(face, app(face, search))
+    with pytest.warns(EnvironmentChangedWarning) as told:
+        hello(face, app(face, wider))
+    assert "langgraph" not in Path(told[0].filename).parts[-2]
+
+
+def test_a_policy_that_has_to_be_awaited(face: Face) -> None:
+    """A coroutine function cannot decide, and is refused when the graph is made durable."""
+
+    async def decide(report: EnvironmentReport) -> None:
+        """Nothing."""
+
+    with pytest.raises(InvalidRequestError, match="plain function"):
+        app(face, search, on_change=decide)
+
+
+def test_a_config_is_no_thread(face: Face) -> None:
+    """Who passes a config where the id of a thread is asked for is told so."""
+    with pytest.raises(InvalidRequestError, match="not a config"):
+        do(face, app(face, search), "environment", thread())
 
 
 def test_a_tool_that_was_approved_and_may_change(face: Face) -> None:

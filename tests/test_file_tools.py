@@ -699,3 +699,22 @@ def test_a_tool_of_ones_own(root: Path, saver: BaseCheckpointSaver[Any], loop: L
     assert agent.call("look").content == "4"
     assert agent.call("write_file", path="a.txt", content="mine").status == "success"
     assert agent.files()["a.txt"]["seen"] == 2
+
+
+def test_a_file_that_is_long(root: Path, saver: BaseCheckpointSaver[Any], loop: Loop) -> None:
+    """A model gets as much as it can take, and is told where to read on; a line that is longer than that is cut."""
+    text = "".join(f"line {number:06}\n" for number in range(1, 20_001))
+    (root / "long.txt").write_text(text)
+    (root / "line.txt").write_text("first\n" + "x" * 150_000 + "\nlast\n")
+    agent = Agent(root, saver, loop=loop)
+    read, offset = "", 1
+    while offset <= 20_000:
+        shown, _, rest = str(agent.call("read_file", path="long.txt", offset=offset).content).partition("\n[lines ")
+        assert len(shown) <= 100_000
+        read += shown
+        offset = int(rest.partition("offset ")[2].rstrip("]")) if rest else 20_001
+    assert read == text
+    assert agent.call("read_file", path="line.txt").content == "first\n\n[lines 1 to 1 of 3; read on with offset 2]"
+    cut = str(agent.call("read_file", path="line.txt", offset=2).content)
+    assert cut.startswith("x" * 100_000 + "\n[line 2 of 3 goes on")
+    assert agent.call("read_file", path="line.txt", offset=3).content == "last\n"

@@ -18,7 +18,7 @@ from langgraph.types import interrupt
 
 from langgraph_durable import durable
 from langgraph_durable.core import running
-from langgraph_durable.resuming import Recovered
+from langgraph_durable.recovering import Recovered
 from langgraph_durable.runs import DurableGraph
 from langgraph_durable.saver import DurableSaver
 from tests.conftest import saver_at, thread

@@ -12,9 +12,8 @@ from typing import Any
 from langgraph_durable import EnvironmentReport, open_saver
 from langgraph_durable.cli.graphs import graph_of
 from langgraph_durable.cli.text import aligned, shortened, shown
-from langgraph_durable.core.environments import RECORD_HASH
+from langgraph_durable.core.environments import GRAPH, MODEL, RECORD_HASH, TOOLS
 from langgraph_durable.core.recordings import Recorded
-from langgraph_durable.environment.fingerprints import GRAPH, MODEL, TOOLS
 from langgraph_durable.environment.report import differences
 from langgraph_durable.errors import InvalidRequestError
 from langgraph_durable.threads import told
@@ -31,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--against",
         metavar="MODULE:ATTRIBUTE",
         help="a compiled graph, or a function that makes one given a checkpointer, to compare with: 1 is the exit "
-        "status when something differs",
+        "status when something differs, or nothing was recorded",
     )
     parser.add_argument("--full", action="store_true", help="shorten nothing")
     parser.add_argument("--json", action="store_true", help="a JSON object, for programs; nothing is shortened")
@@ -54,7 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         for line in _lines(arguments.thread, found, report, full=arguments.full):
             print(line)
-    return 1 if report else 0
+    if report is None:
+        return 0
+    return 0 if report.known and all(change.change == "renamed" for change in report.changes) else 1
 
 
 def _as_dict(thread_id: str, found: Sequence[Recorded], report: EnvironmentReport | None) -> dict[str, Any]:

@@ -42,6 +42,18 @@ def _last_calls(messages: list[Any]) -> list[ToolCall]:
     return []
 
 
+def called(result: Any) -> Iterator[ToolCall]:
+    """Every tool call of a model in what is written to a state."""
+    if isinstance(result, AIMessage):
+        yield from result.tool_calls
+    elif isinstance(result, Mapping):
+        for value in result.values():
+            yield from called(value)
+    elif isinstance(result, (list, tuple)):
+        for value in result:
+            yield from called(value)
+
+
 def tool_messages(result: Any) -> Iterator[ToolMessage]:
     """Every result of a tool in a state, or in what is written to one."""
     if isinstance(result, ToolMessage):

@@ -12,6 +12,10 @@ from langchain_core.runnables import RunnableConfig
 RECORD_HASH = "env_hash"
 """The key of metadata with the hash of what a run ran with."""
 
+TOOLS, GRAPH, MODEL = "tool_schema_hash", "graph_hash", "model"
+FINGERPRINT = (RECORD_HASH, TOOLS, GRAPH, MODEL)
+"""The keys of metadata that a fingerprint has, but for what an app adds."""
+
 RECORD = "(env)"
 """The name under which the record is stored that it is the hash of."""
 

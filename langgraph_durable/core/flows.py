@@ -137,7 +137,7 @@ def put_at(
             metadata,
             made=made,
             copied=copied,
-            record=record or record_in(config),
+            record=record or record_in({"metadata": dict(metadata)}) or record_in(config),
         )
         stored = yield from commit(session, plan.batch)
         if stored is not None:

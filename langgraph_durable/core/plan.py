@@ -55,6 +55,10 @@ class Address(NamedTuple):
     ns: str
     checkpoint_id: str | None
 
+    def newest(self) -> RunnableConfig:
+        """The config that leads to the newest checkpoint of this namespace."""
+        return {"configurable": {"thread_id": self.thread_id, "checkpoint_ns": self.ns}}
+
     def config(self, checkpoint_id: str) -> RunnableConfig:
         """The config that leads to one checkpoint of this namespace."""
         return {"configurable": {"thread_id": self.thread_id, "checkpoint_ns": self.ns, "checkpoint_id": checkpoint_id}}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from langgraph_durable.core.environments import RECORD_HASH
+from langgraph_durable.core.environments import FINGERPRINT, RECORD_HASH, HashOf
 from langgraph_durable.core.metadata import loaded
 from langgraph_durable.core.reading import Reading
 from langgraph_durable.core.records import Found, Page, Query
@@ -64,6 +64,30 @@ def history(session: Session, thread_id: str) -> Flow[list[Recorded]]:
         if place == 0 or _hash(one) != _hash(found[-place]):
             made.append((yield from _with_record(session, one)))
     return made
+
+
+def fingerprint_of(found: Recorded) -> dict[str, Any]:
+    """What was recorded as metadata say it, the record with the hash."""
+    made = {key: found.metadata[key] for key in FINGERPRINT if key in found.metadata}
+    if found.record is not None:
+        text = json.dumps(found.record, sort_keys=True, separators=(",", ":"))
+        made[RECORD_HASH] = HashOf(found.metadata[RECORD_HASH], text)
+    return made
+
+
+def inside(session: Session, thread_id: str, checkpoint_id: str) -> Flow[list[str]]:
+    """The namespaces of subgraphs that have begun at a checkpoint of the thread's own."""
+
+    def begun(metadata: str) -> bool:
+        return checkpoint_id in metadata and ((loaded(metadata) or {}).get("parents") or {}).get("") == checkpoint_id
+
+    found: dict[str, None] = {}
+    query: Query | None = Query(thread_id, contents="none", where=begun)
+    while query is not None:
+        page: Page = yield query
+        found.update((one.ns, None) for one in page.found if one.ns)
+        query = query._replace(after=page.cursor) if page.cursor is not None else None
+    return list(found)
 
 
 def _hash(found: Found) -> str | None:

@@ -177,6 +177,8 @@ def _end(how: str, standing: str, following: bool, now: bool) -> str | None:
         if standing != "busy":
             return None
         return ("breakpoint" if how == "returned" else how) if following else "finished"
+    if how == "nothing" and standing == "busy" and following and now:
+        return "cancelled"  # it was moved to the new name of a node, and not run
     if how == "nothing" or (how == "failed" and not now and standing != "busy"):
         return None  # nothing came of it: the thread stands as it did
     if standing == "idle" and now and how != "gave up":

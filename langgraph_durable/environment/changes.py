@@ -21,7 +21,8 @@ class Change(NamedTuple):
     elements of a list; "outer/inner" for a node of a subgraph, "a -> b" for an edge, "[a + b] -> c" for one that waits,
     "node.router" for a branch; "model" or "fallbacks[0]". `aspect` is what about it: of an argument "type", "required",
     "default", "enum", "description" or a word of JSON Schema; of a tool "definition" when no more can be told; of a
-    branch "ends", of a channel "type", of a breakpoint "before" or "after", of a node "defer".
+    branch "ends", of a channel "type", of a breakpoint "before" or "after", of a node "defer"; "hash" where nothing
+    else was kept; "refused" of a file that could not be looked at, and `new` says why.
     """
 
     kind: Kind
@@ -33,6 +34,8 @@ class Change(NamedTuple):
     new: Any = None
 
     def __str__(self) -> str:
+        if self.aspect == "hash":
+            return f"{self.kind}: something differs; what it was is not kept by this checkpointer, but for a hash"
         # The line begins with what the model is called in a record: "model".
         what = "" if self.what == self.kind else f"{self.what}{':' if self.subject == 'description' else ''} "
         return f"{printable(self.kind)}: {what}{self.how}"
@@ -68,6 +71,8 @@ class Change(NamedTuple):
         """A value for people, whole, in one line; nothing for None."""
         if value is None:
             return ""
+        if self.subject == "file" and isinstance(value, str):
+            return printable(value)
         if self.subject == "file" and isinstance(value, dict):
             there = value.get("digest") is not None
             return printable(f"{value.get('size')} bytes, {value['digest'][:12]}") if there else "not there"

@@ -93,7 +93,9 @@ def _called(model: Any) -> str:
 
 
 def _limits(old: Mapping[str, Any], new: Mapping[str, Any], _: Mapping[str, str]) -> Iterator[Change]:
-    yield from _values("limits", "limit", "", old, new)
+    # One that was not given is whatever the caller of that run had: nobody said that it is gone.
+    both = old.keys() & new.keys()
+    yield from _values("limits", "limit", "", {name: old[name] for name in both}, {name: new[name] for name in both})
 
 
 def _extra(old: Mapping[str, Any], new: Mapping[str, Any], _: Mapping[str, str]) -> Iterator[Change]:

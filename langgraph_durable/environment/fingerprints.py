@@ -22,7 +22,7 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
-from langgraph_durable.core.environments import RECORD_HASH, HashOf
+from langgraph_durable.core.environments import FINGERPRINT, GRAPH, MODEL, RECORD_HASH, TOOLS, HashOf
 from langgraph_durable.environment.canonical import canonical, digest
 from langgraph_durable.environment.graphs import described_graph, limits_of, tools_in
 from langgraph_durable.environment.models import described_model, model_name
@@ -38,14 +38,12 @@ ENOUGH = 32
 FEW = 16
 """Digits of the hashes that are only looked for."""
 
-TOOLS, GRAPH, MODEL = "tool_schema_hash", "graph_hash", "model"
-
 KNOWN = 64
 """How many fingerprints are kept so as not to be made again."""
 
 Fingerprint = dict[str, str | int | float | bool]
 
-_NOT_FREE = frozenset({RECORD_HASH, TOOLS, GRAPH, MODEL, "source", "step", "parents", "run_id", "thread_id", "status"})
+_NOT_FREE = frozenset({*FINGERPRINT, "source", "step", "parents", "run_id", "thread_id", "status"})
 _LIBRARIES = ("langgraph", "langgraph-checkpoint", "langchain-core", "langchain", "langgraph-durable")
 
 
@@ -71,14 +69,15 @@ def fingerprint(
 
     InvalidRequestError for what is no tool, model or graph, and for a key of `extra` that means something already.
     """
-    if tools is None and graph is not None:
-        tools = tools_in(graph) or None
-    known = None if tools is None else definitions(tools)
+    if tools is not None:
+        known: Mapping[str, Definition] | None = definitions(tools)
+    else:
+        known = None if graph is None else _found(tools_in(graph))
     rest = {
         "model": None if model is None else described_model(model),
         "graph": None if graph is None else described_graph(graph),
         "limits": {} if graph is None and config is None else limits_of(graph, config),
-        "extra": _checked(extra or {}),
+        "extra": None if extra is None else _checked(extra),
     }
     hashes = None if known is None else tuple((name, one.hash) for name, one in known.items())
     key = (hashes, canonical(rest))
@@ -96,7 +95,7 @@ def _made(known: Mapping[str, Definition] | None, rest: Mapping[str, Any]) -> Fi
         made[GRAPH] = digest(rest["graph"])[:FEW]
     if rest["model"] is not None:
         made[MODEL] = model_name(rest["model"])
-    made.update(rest["extra"])
+    made.update(rest["extra"] or {})
     return made
 
 
@@ -109,7 +108,25 @@ def _told(tool: Definition) -> dict[str, Any]:
     }
 
 
+def _found(tools: list[Any]) -> Mapping[str, Definition]:
+    """The definitions of tools that nobody gave; one that no model could be told of is left out."""
+    try:
+        return definitions(tools)
+    except InvalidRequestError:
+        return definitions([tool for tool in tools if _can_be_told(tool)])
+
+
+def _can_be_told(tool: Any) -> bool:
+    try:
+        definitions([tool])
+    except InvalidRequestError:
+        return False
+    return True
+
+
 def _checked(extra: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(extra, Mapping):
+        raise InvalidRequestError(f"extra must be a dict of short values, and it is {extra!r}")
     for key, value in extra.items():
         if not isinstance(key, str) or key in _NOT_FREE or key.startswith("__"):
             raise InvalidRequestError(f"extra has the key {key!r}, which means something else in metadata: rename it")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Literal, TypeAlias, get_args
 
 from langgraph_durable.environment.changes import Kind
@@ -21,6 +24,8 @@ OnChange: TypeAlias = "Decision | Mapping[str, Decision]"
 
 KINDS = get_args(Kind)
 
+_INSIDE = frozenset({"langgraph_durable", "langgraph", "langchain_core", "asyncio", "concurrent", "threading"})
+
 
 def checked(on_change: OnChange) -> OnChange:
     """The same, if it can be used; else InvalidRequestError."""
@@ -28,6 +33,8 @@ def checked(on_change: OnChange) -> OnChange:
     for kind, decision in decisions.items():
         if kind not in KINDS:
             raise InvalidRequestError(f"on_change knows the kinds {', '.join(KINDS)}, and not {kind!r}")
+        if inspect.iscoroutinefunction(decision):
+            raise InvalidRequestError("on_change must be a plain function: a coroutine cannot be waited for there")
         if not callable(decision) and decision not in get_args(Word):
             raise InvalidRequestError(
                 f"on_change must be 'warn', 'raise', 'ignore' or a function, for all or by kind, and not {decision!r}"
@@ -38,29 +45,49 @@ def checked(on_change: OnChange) -> OnChange:
 def settle(report: EnvironmentReport, on_change: OnChange) -> None:
     """Return when the thread may go on; EnvironmentChangedError when it may not.
 
-    One decision is for all kinds but `pending`, which is refused unless it has one of its own. A function is given the
-    report of what it decides about, once; what it returns is done, and nothing for None.
+    A new name of a node that was declared is told in the report, and nothing is to be decided about it. One decision is
+    for all kinds but `pending`, which is refused unless it has one of its own. A function is given the report of what
+    it decides about, once; what it returns is done, and nothing for None.
     """
     words: dict[str, Word] = {}
     asked: dict[int, tuple[Callable[[EnvironmentReport], Word | None], list[str]]] = {}
-    for kind in sorted(report.kinds):
+    open_ = _to_decide(report)
+    for kind in sorted(open_.kinds):
         decision = _decision(kind, on_change)
         if callable(decision):
             asked.setdefault(id(decision), (decision, []))[1].append(kind)
         else:
             words[kind] = decision
     for function, kinds in asked.values():
-        word = function(report.only(kinds))
+        word = function(open_.only(kinds))
         if word is not None and word not in get_args(Word):
             raise InvalidRequestError(f"on_change returned {word!r}; it is to be 'warn', 'raise', 'ignore' or None")
         words.update(dict.fromkeys(kinds, word or "ignore"))
-    refused = report.only([kind for kind, word in words.items() if word == "raise"])
-    if refused:
-        raise EnvironmentChangedError(f"{refused}\n{_advice(refused)}", report=report)
-    told = report.only([kind for kind, word in words.items() if word == "warn"])
+    _refuse(report, open_, [kind for kind, word in words.items() if word == "raise"])
+    told = open_.only([kind for kind, word in words.items() if word == "warn"])
     if told:
         log.warning("%s", told)
-        warnings.warn(EnvironmentChangedWarning(str(told), report=told), stacklevel=3)
+        warnings.warn(EnvironmentChangedWarning(str(told), report=told), stacklevel=_outside())
+
+
+def refuse(report: EnvironmentReport, on_change: OnChange) -> None:
+    """`settle`, as far as that refuses by itself: no function is asked, and nobody is warned."""
+    open_ = _to_decide(report)
+    _refuse(report, open_, [kind for kind in open_.kinds if _decision(kind, on_change) == "raise"])
+
+
+def _refuse(report: EnvironmentReport, open_: EnvironmentReport, kinds: Collection[str]) -> None:
+    refused = open_.only(kinds)
+    if refused:
+        # Of a call that waits it is to be read what is another about its tool, whatever is done about that else.
+        calls = {one.name for one in refused.of("pending") if one.subject == "call"}
+        why = [one for one in open_.of("tools") if one.name.partition(".")[0] in calls and one not in refused.changes]
+        told = replace(refused, changes=(*refused.changes, *why))
+        raise EnvironmentChangedError(f"{told}\n{_advice(refused)}", report=report)
+
+
+def _to_decide(report: EnvironmentReport) -> EnvironmentReport:
+    return replace(report, changes=tuple(one for one in report.changes if one.change != "renamed"))
 
 
 def _decision(kind: str, on_change: OnChange) -> Decision:
@@ -75,5 +102,16 @@ def _advice(refused: EnvironmentReport) -> str:
         advice.append('tell what a node is called now with renames={"old": "new"}')
     if any(change.subject == "call" for change in refused.of("pending")):
         advice.append("give the tool back as it was, or go back before the call (rewind, fork)")
-    advice.append('let it pass with on_change={"KIND": "warn"}')
+    others = sorted({change.kind for change in refused.changes if (change.kind, change.subject) != ("pending", "node")})
+    if others:
+        words = ", ".join(f'"{kind}": "warn"' for kind in others)
+        advice.append(f"let it pass with on_change={{{words}}}")
     return f"Nothing was run. To go on: {'; '.join(advice)}."
+
+
+def _outside() -> int:
+    """How many calls up the app is, for `warnings.warn`."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
+        frame, level = frame.f_back, level + 1
+    return level

@@ -16,7 +16,7 @@ LINES = 40
 """How many changes a report tells as text; the rest are counted."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EnvironmentReport:
     """The changes since the checkpoint of a thread; true where there are any.
 
@@ -53,6 +53,9 @@ class EnvironmentReport:
             "changes": [change._asdict() for change in self.changes],
         }
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __str__(self) -> str:
         lines = [self._head(), *(f"  {change}" for change in self.changes[:LINES])]
         if len(self.changes) > LINES:
@@ -67,6 +70,8 @@ class EnvironmentReport:
         return printable(f"{where}: {count or 'no'} {'change' if count == 1 else 'changes'} of what it runs with")
 
     def _repr_html_(self) -> str:
+        if not self.changes:
+            return f"<p>{html.escape(self._head())}</p>"
         head = "".join(f"<th>{name}</th>" for name in ("part", "what", "change", "before", "now"))
         body = "".join(f"<tr>{''.join(_cells(change))}</tr>" for change in self.changes)
         return (

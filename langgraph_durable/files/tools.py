@@ -33,6 +33,10 @@ _Runtime = Annotated[Any, InjectedToolArg()]
 _SENT = "__pregel_push"
 
 
+MAX_SHOWN = 100_000
+"""How many characters of a file are given to a model at once; it reads on with an offset."""
+
+
 def file_tools(root: str | os.PathLike[str] = ".") -> list[BaseTool]:
     """Tools for a model: `read_file`, `write_file` and `edit_file`, for text files below `root`, sync and async.
 
@@ -249,12 +253,21 @@ def _encoded(text: str) -> bytes:
 
 
 def _lines(place: Place, text: str, offset: int, limit: int | None) -> str:
-    if offset == 1 and limit is None:
+    if offset == 1 and limit is None and len(text) <= MAX_SHOWN:
         return text
     # As an editor counts them: other separators do not end a line.
     lines = StringIO(text, newline="").readlines()
     if offset > max(len(lines), 1):
         raise InvalidRequestError(f"{place.path!r} has {len(lines)} lines, and offset is {offset}")
-    end = len(lines) if limit is None else min(offset - 1 + limit, len(lines))
-    more = f"\n[lines {offset} to {end} of {len(lines)}]" if end < len(lines) else ""
-    return "".join(lines[offset - 1 : end]) + more
+    last = len(lines) if limit is None else min(offset - 1 + limit, len(lines))
+    end, size = offset - 1, 0
+    while end < last and size + len(lines[end]) <= MAX_SHOWN:
+        size += len(lines[end])
+        end += 1
+    shown = "".join(lines[offset - 1 : end])
+    if end == offset - 1 < last:
+        end += 1
+        return f"{lines[end - 1][:MAX_SHOWN]}\n[line {end} of {len(lines)} goes on: it is too long to be shown]"
+    if end < last:
+        return f"{shown}\n[lines {offset} to {end} of {len(lines)}; read on with offset {end + 1}]"
+    return shown + (f"\n[lines {offset} to {end} of {len(lines)}]" if end < len(lines) else "")
