@@ -147,6 +147,17 @@ def test_tools_are_found_in_the_graph() -> None:
     assert "tool_schema_hash" not in fingerprint(model="a:b")
 
 
+def test_breakpoints_that_are_changed() -> None:
+    """A graph that is told again is told as it is: its breakpoints may have been changed."""
+    graph = agent(search).compile()
+    first = fingerprint(graph=graph)
+    assert fingerprint(graph=graph) == first
+    graph.interrupt_before_nodes = ["tools"]
+    assert fingerprint(graph=graph)["graph_hash"] != first["graph_hash"]
+    graph.interrupt_before_nodes = []
+    assert fingerprint(graph=graph) == first
+
+
 @pytest.mark.parametrize("key", ["env_hash", "model", "step", "source", "thread_id", "__x", "run_id"])
 def test_keys_that_mean_something(key: str) -> None:
     """What metadata have already cannot be among what the app adds."""

@@ -19,8 +19,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.pregel import Pregel
 
 from langgraph_durable.core.environments import FINGERPRINT, GRAPH, MODEL, RECORD_HASH, TOOLS, HashOf
 from langgraph_durable.environment.canonical import canonical, digest
@@ -75,7 +77,7 @@ def fingerprint(
         known = None if graph is None else _found(tools_in(graph))
     rest = {
         "model": None if model is None else described_model(model),
-        "graph": None if graph is None else described_graph(graph),
+        "graph": None if graph is None else _described(graph),
         "limits": {} if graph is None and config is None else limits_of(graph, config),
         "extra": None if extra is None else _checked(extra),
     }
@@ -106,6 +108,28 @@ def _told(tool: Definition) -> dict[str, Any]:
         "parameters": tool.parameters,
         "other": tool.other,
     }
+
+
+def _described(graph: Any) -> dict[str, Any]:
+    """The description of a graph, made once for each: nodes are not added to one that is compiled."""
+    if not isinstance(graph, Pregel):
+        return described_graph(graph)  # it says what is wrong
+    key = tuple(map(_frozen, (graph.nodes, graph.interrupt_before_nodes, graph.interrupt_after_nodes)))
+    with _lock:
+        known = _graphs.get(graph)
+    if known is None or known[0] != key:
+        known = key, described_graph(graph)
+        with _lock:
+            _graphs[graph] = known
+    return known[1]
+
+
+def _frozen(names: Any) -> Any:
+    return names if isinstance(names, str) else tuple(names)
+
+
+_lock = threading.Lock()
+_graphs: WeakKeyDictionary[Any, tuple[Any, dict[str, Any]]] = WeakKeyDictionary()
 
 
 def _found(tools: list[Any]) -> Mapping[str, Definition]:
