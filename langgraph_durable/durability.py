@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, cast
 
 from langgraph.pregel import Pregel
@@ -15,6 +15,7 @@ from langgraph_durable.environment.graphs import tools_in
 from langgraph_durable.environment.policy import OnChange, checked
 from langgraph_durable.errors import InvalidRequestError
 from langgraph_durable.files import file_channels, root_of
+from langgraph_durable.files.places import rooted
 from langgraph_durable.runs import DurableGraph, attributes
 from langgraph_durable.saver import DurableSaver
 
@@ -72,6 +73,7 @@ def durable(
             f"heartbeat_seconds ({heartbeat_seconds}) must be more than 0 and less than lease_seconds ({lease_seconds})"
         )
     kind = type(graph)
+    channels = tuple(file_channels(graph))
     settings = Settings(
         owner,
         on_busy,
@@ -82,16 +84,17 @@ def durable(
         frozenset(graph.nodes),
         graph.interrupt_before_nodes,
         graph.interrupt_after_nodes,
-        tools,
+        list(tools) if isinstance(tools, Iterator) else tools,
         model,
         extra,
         checked(on_change),
         _renames(graph, renames or {}),
-        tuple(file_channels(graph)),
+        channels,
         tuple(name for name in graph.channels if name.startswith(JOIN)),
-        os.fspath(root or root_of(tools_in(graph)) or "."),
+        rooted(root or root_of(tools_in(graph)) or ".") if channels or root is not None else ".",
     )
-    fingerprint(tools=tools, model=model, graph=graph, extra=extra)  # what cannot be told is refused here and now
+    # What cannot be told is refused here and now.
+    fingerprint(tools=settings.tools, model=model, graph=graph, extra=extra)
     # A class and no attributes: LangGraph makes copies of a graph from all the attributes that it has.
     made = type(
         f"Durable{kind.__name__}", (DurableGraph, kind), {"_settings": settings, "_kind": kind, "__module__": __name__}
@@ -100,8 +103,8 @@ def durable(
 
 
 def _renames(graph: Pregel[Any, Any, Any, Any], renames: Mapping[str, str]) -> Mapping[str, str]:
-    if not isinstance(renames, Mapping) or len(set(renames.values())) != len(renames):
-        raise InvalidRequestError(f"renames is a dict with a new name for each old one, and not {renames!r}")
+    if not isinstance(renames, Mapping):
+        raise InvalidRequestError(f"renames is a dict of new names by the old ones, and not {renames!r}")
     for old, new in renames.items():
         if new not in graph.nodes or old in graph.nodes:
             trouble = f"there is no {new!r}" if new not in graph.nodes else f"there still is a {old!r}"

@@ -443,6 +443,22 @@ def test_policies_that_mean_nothing(face: Face, on_change: Any) -> None:
         app(face, search, on_change=on_change)
 
 
+def test_tools_that_are_counted_once(face: Face) -> None:
+    """An iterator of tools is read once, and every run has them all."""
+    graph = app(face, search, tools=(one for one in (search, send)))
+    for _ in range(3):
+        hello(face, graph)
+    (record,) = records(face.saver)
+    assert set(record["tools"]) == {"search", "send"}
+
+
+@pytest.mark.parametrize("root", [3, "nowhere"])
+def test_a_root_that_is_none(face: Face, root: Any) -> None:
+    """What is no folder is refused when the graph is made durable."""
+    with pytest.raises(InvalidRequestError, match="root"):
+        app(face, search, root=root)
+
+
 def test_tools_that_are_none(face: Face) -> None:
     """What is no tool is refused when the graph is made durable, and not in the middle of the night."""
     with pytest.raises(InvalidRequestError):

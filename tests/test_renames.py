@@ -513,9 +513,17 @@ def test_what_would_be_lost(face: Face, beside: str) -> None:
 
 
 def test_two_names_for_one(face: Face) -> None:
-    """Two nodes cannot become one: both may wait."""
-    with pytest.raises(InvalidRequestError, match="a new name for each old one"):
-        app(face, chain([], "x"), renames={"a": "x", "b": "x"})
+    """Names of several generations may all have become one; two nodes that wait at once cannot."""
+    ran: Ran = []
+    do(face, app(face, fan(ran, "a", "b", a=asks("?"), b=asks("?"))), "invoke", {"log": []}, thread())
+    new = app(face, chain(ran, "x", x=asks("?")), renames={"a": "x", "b": "x"}, on_change="ignore")
+    with pytest.raises(InvalidRequestError, match="all wait"):
+        do(face, new, "invoke", None, thread())
+    assert face.call("get_thread", "thread").nodes == ("a", "b")
+    do(face, app(face, chain(ran, "a", a=asks("?"))), "invoke", {"log": []}, thread("other"))
+    assert do(face, new, "resume", "other", resume="yes")["log"] == ["x: yes"]
+    with pytest.raises(InvalidRequestError, match="a dict of new names"):
+        app(face, chain(ran, "x"), renames=["x"])
 
 
 def test_answers_one_after_the_other(face: Face) -> None:

@@ -95,6 +95,11 @@ def moving(
     moved = sorted(waiting & renames.keys())
     if not moved:
         return None
+    if len({renames[name] for name in moved}) < len(moved):
+        raise InvalidRequestError(
+            f"nodes {', '.join(map(repr, moved))} of thread {thread_id!r} all wait, and renames has one name for some "
+            "of them, of which only one would run: give them their old names again for this thread"
+        )
     if START in due(read.checkpoint) and any(path == PULL + name for _, path, _ in tasks for name in moved):
         raise _under_way(moved[0], thread_id)  # a graph of functions, which has no channels that name its nodes
     yield from _check_parts(session, thread_id, found.id, tasks, moved[0])

@@ -66,6 +66,8 @@ class Folder(NamedTuple):
 
 def rooted(root: str | os.PathLike[str]) -> str:
     """The real path of a root. InvalidRequestError when there is no such folder."""
+    if not isinstance(root, (str, os.PathLike)):
+        raise InvalidRequestError(f"the root must be the path of a folder, and it is {root!r}")
     real = os.path.realpath(root)
     if not os.path.isdir(real):
         raise InvalidRequestError(f"the root {os.fspath(root)!r} is no folder; create it, or name another as root")
