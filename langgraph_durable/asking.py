@@ -115,19 +115,21 @@ Asking: TypeAlias = Generator[Asked, Any, T]
 
 
 def drive(
-    graph: Pregel[Any, Any, Any, Any],
-    saver: DurableSaver,
+    graph: Pregel[Any, Any, Any, Any] | None,
+    saver: BaseCheckpointSaver[Any],
     asking: Asking[T],
     attempt: Callable[[Attempt], Attempted] | None = None,
 ) -> T:
-    """What a generator ends with, everything it asks for having been done."""
+    """What a generator ends with, everything it asks for having been done; one that only looks needs no graph."""
 
     def answer(asked: Asked) -> Any:
         if isinstance(asked, Do):
+            assert isinstance(saver, DurableSaver)
             return saver._do(asked.flow, *asked.args, **asked.kwargs)
         if isinstance(asked, Get):
             return saver.get_tuple(asked.config)
         if isinstance(asked, Foresee):
+            assert graph is not None
             return _tasks_at(graph, asked)
         if isinstance(asked, Look):
             return asked.function(*asked.args)
@@ -140,8 +142,8 @@ def drive(
 
 
 async def adrive(
-    graph: Pregel[Any, Any, Any, Any],
-    saver: DurableSaver,
+    graph: Pregel[Any, Any, Any, Any] | None,
+    saver: BaseCheckpointSaver[Any],
     asking: Asking[T],
     attempt: Callable[[Attempt], Awaitable[Attempted]] | None = None,
 ) -> T:
@@ -149,10 +151,12 @@ async def adrive(
 
     async def answer(asked: Asked) -> Any:
         if isinstance(asked, Do):
+            assert isinstance(saver, DurableSaver)
             return await saver._ado(asked.flow, *asked.args, **asked.kwargs)
         if isinstance(asked, Get):
             return await saver.aget_tuple(asked.config)
         if isinstance(asked, Foresee):
+            assert graph is not None
             return _tasks_at(graph, asked)
         if isinstance(asked, Look):
             return await asyncio.get_running_loop().run_in_executor(None, asked.function, *asked.args)

@@ -6,7 +6,6 @@ hashes in the metadata.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -15,8 +14,7 @@ from typing import Any, NamedTuple, cast
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 
-from langgraph_durable.asking import Asking, Do, Get, Look, Setting
-from langgraph_durable.core.driving import adriven, driven
+from langgraph_durable.asking import Asking, Do, Get, Look, Setting, Settings, adrive, drive
 from langgraph_durable.core.environments import GRAPH, MODEL, RECORD_HASH, TOOLS, record_in
 from langgraph_durable.core.leads import leads_to
 from langgraph_durable.core.plan import Address, address
@@ -53,30 +51,28 @@ class Now(NamedTuple):
     root: str | None = None
 
 
-class Known(NamedTuple):
-    """What was recorded for a checkpoint: with it, or with the nearest one before it where anything was."""
-
-    metadata: Mapping[str, Any]
-    record: Mapping[str, Any] | None
+def now_of(settings: Settings, fingerprint: Mapping[str, Any]) -> Now:
+    """What a durable graph would go on with."""
+    return Now(fingerprint, settings.nodes, settings.renames, settings.channels, settings.root)
 
 
 def comparing(
-    config: RunnableConfig, now: Now, *, pending: bool = True, waiting: Sequence[str] = (), whole: bool = True
+    config: RunnableConfig, now: Now, *, pending: bool = True, waiting: Sequence[str] | None = None
 ) -> Asking[EnvironmentReport]:
     """What differs for a thread, or one checkpoint of it. `pending` is whether what is next there will run.
 
-    `waiting` are nodes that are known to be next, all of them unless it is the `whole` state that tells. A state is
-    read then, when something differs, and for tracked files.
+    `waiting` are the nodes that are known to be next; None where the state has to tell, which is read then, when
+    something differs, and for tracked files.
     """
     at = address(config)
-    if at.ns:
-        config, at = Address(at.thread_id, "", None).newest(), at._replace(ns="", checkpoint_id=None)
-    last: Recorded | None = yield Do(recorded, (at.thread_id, at.checkpoint_id, now.fingerprint.get(RECORD_HASH)))
-    known = None if last is None else Known(last.metadata, last.record)
-    changed = known is not None and known.metadata.get(RECORD_HASH) != now.fingerprint.get(RECORD_HASH)
-    there = not whole and known is not None and now.nodes is not None
-    there = there and not missing_nodes(waiting, now.nodes or (), now.renames)
-    if not changed and (now.root is None or now.channels == ()) and (there or not pending):
+    hashed = now.fingerprint.get(RECORD_HASH)
+    known: Recorded | None = yield Do(recorded, (at.thread_id, at.checkpoint_id, hashed))
+    changed = known is not None and known.metadata.get(RECORD_HASH) != hashed
+    tracks = now.root is not None and now.channels != ()
+    if pending and not changed and known is not None and waiting is not None and now.nodes is not None:
+        # The graph is the one that ran last, and has its nodes unless some other graph was asked for the thread.
+        pending = bool(missing_nodes(waiting, now.nodes, now.renames))
+    if not (changed or tracks or pending):
         return EnvironmentReport(at.thread_id, at.checkpoint_id or "", (), known=known is not None)
     found: CheckpointTuple | None = yield Get(config)
     if found is None:
@@ -84,7 +80,7 @@ def comparing(
     inner: list[str] = []
     if changed and pending:
         inner = yield Do(inside, (at.thread_id, found.checkpoint["id"]))
-    return (yield from _reported(found, known, now, pending=pending, waiting=waiting, inner=inner))
+    return (yield from _reported(found, known, now, pending=pending, waiting=waiting or (), inner=inner))
 
 
 class Going(NamedTuple):
@@ -94,21 +90,25 @@ class Going(NamedTuple):
     ids: Mapping[str, str] = {}
 
 
-def compared(setting: Setting, config: RunnableConfig | None, *, pending: bool = True) -> Asking[Going]:
-    """How a run may go on; EnvironmentChangedError when it may not. `pending` is whether what is next will run."""
+def compared(
+    setting: Setting, config: RunnableConfig | None, *, pending: bool = True, answered: bool = False
+) -> Asking[Going]:
+    """How a run may go on; EnvironmentChangedError when it may not. `pending` is whether what is next will run.
+
+    `answered` is that it goes on with an answer.
+    """
     given = config or {}
     if setting.taken.seen is None or not setting.fingerprint:
         return Going(given)
     settings = setting.settings
     checkpoint_id = (given.get("configurable") or {}).get("checkpoint_id") or None
     here = Address(setting.thread_id, "", None).config(checkpoint_id or setting.taken.checkpoint_id)
-    waiting = () if checkpoint_id else setting.taken.nodes
-    now = Now(setting.fingerprint, settings.nodes, settings.renames, settings.channels, settings.root)
-    report = yield from comparing(here, now, pending=pending, waiting=waiting, whole=bool(checkpoint_id))
+    waiting = None if checkpoint_id else setting.taken.nodes
+    report = yield from comparing(here, now_of(settings, setting.fingerprint), pending=pending, waiting=waiting)
     settle(report, settings.on_change)
     if not pending or not settings.renames:
         return Going(given)
-    moved = yield from renaming(setting.thread_id, checkpoint_id, settings.renames, settings.joins)
+    moved = yield from renaming(setting.thread_id, checkpoint_id, settings.renames, settings.joins, answered=answered)
     if moved is None:
         return Going(given)
     new_id, ids = moved
@@ -121,7 +121,7 @@ def compared(setting: Setting, config: RunnableConfig | None, *, pending: bool =
 
 def _reported(
     found: CheckpointTuple,
-    known: Known | None,
+    known: Recorded | None,
     now: Now,
     *,
     pending: bool,
@@ -130,7 +130,7 @@ def _reported(
 ) -> Asking[EnvironmentReport]:
     """What differs at a checkpoint; `inner` are the namespaces of subgraphs that have begun there."""
     at = address(found.config)
-    current = record_in({"metadata": dict(now.fingerprint)})
+    current = record_in(now.fingerprint)
     old = None if known is None else known.record
     new = None if current is None else json.loads(current)
     changes: list[Change] = []
@@ -139,9 +139,9 @@ def _reported(
     tools = [one for one in changes if one.kind == "tools"]
     changes += yield from _files(found, now)
     if pending:
-        nodes = now.nodes
-        if nodes is None and new is not None and new["graph"] is not None:
-            nodes = new["graph"]["nodes"]
+        graph = None if new is None else new["graph"]
+        # Those of the record have the nodes of subgraphs among them.
+        nodes = now.nodes if graph is None else {*(now.nodes or ()), *graph["nodes"]}
         leads = leads_to(cast("dict[str, Any]", found.checkpoint), found.pending_writes or ())
         following = [one for one in (*waiting, *leads) if one != "__start__"]
         if nodes is not None:
@@ -153,18 +153,13 @@ def _reported(
                 continue
             names += open_calls(one) if tools else []
             if nodes is not None:
-                changes += missing_inside(ns, leads_to(cast("dict[str, Any]", one.checkpoint), ()), _every(new, nodes))
+                changes += missing_inside(ns, leads_to(cast("dict[str, Any]", one.checkpoint), ()), nodes)
         known_tools = None if old is None or new is None else old["tools"]
         changes += changed_calls(list(dict.fromkeys(names)), known_tools, new and new["tools"])
     return EnvironmentReport(at.thread_id, found.checkpoint["id"], tuple(changes), known=known is not None)
 
 
-def _every(new: Mapping[str, Any] | None, nodes: Collection[str]) -> Collection[str]:
-    """All nodes of the graph, those of its subgraphs too, as far as they are known."""
-    return nodes if new is None or new["graph"] is None else {*nodes, *new["graph"]["nodes"]}
-
-
-def _hashes(known: Known, now: Now) -> Iterator[Change]:
+def _hashes(known: Recorded, now: Now) -> Iterator[Change]:
     """What differs where the hashes are all that was kept."""
     was, then = known.metadata, now.fingerprint
     found = False
@@ -218,7 +213,7 @@ def check_environment(
     very key. Where a call waits and nobody knows which tool has changed, it is taken for that one.
     """
     now = _now(saver, current, on_change, root)
-    report = driven(_report(saver, config, now), lambda asked: _answer(saver, asked))
+    report = drive(None, saver, _report(saver, config, now))
     settle(report, on_change)
     return report
 
@@ -233,7 +228,7 @@ async def acheck_environment(
 ) -> EnvironmentReport:
     """`check_environment` for a coroutine."""
     now = _now(saver, current, on_change, root)
-    report = await adriven(_report(saver, config, now), lambda asked: _aanswer(saver, asked))
+    report = await adrive(None, saver, _report(saver, config, now))
     settle(report, on_change)
     return report
 
@@ -252,6 +247,8 @@ def _now(saver: Any, current: Any, on_change: OnChange, root: Any) -> Now:
 
 def _report(saver: BaseCheckpointSaver[Any], config: RunnableConfig, now: Now) -> Asking[EnvironmentReport]:
     at = address(config)
+    if at.ns:
+        config = Address(at.thread_id, "", None).newest()  # a subgraph runs with what its thread runs with
     if isinstance(saver, DurableSaver):
         return (yield from comparing(config, now))
     found: CheckpointTuple | None = yield Get(config)
@@ -260,23 +257,5 @@ def _report(saver: BaseCheckpointSaver[Any], config: RunnableConfig, now: Now) -
     before: CheckpointTuple | None = found
     while before is not None and RECORD_HASH not in before.metadata:
         before = (yield Get(before.parent_config)) if before.parent_config else None
-    known = None if before is None else Known(dict(before.metadata), None)
+    known = None if before is None else Recorded(before.checkpoint["id"], None, None, dict(before.metadata), None)
     return (yield from _reported(found, known, now, pending=True))
-
-
-def _answer(saver: BaseCheckpointSaver[Any], asked: Any) -> Any:
-    if isinstance(asked, Get):
-        return saver.get_tuple(asked.config)
-    if isinstance(asked, Look):
-        return asked.function(*asked.args)
-    assert isinstance(saver, DurableSaver)
-    return saver._do(asked.flow, *asked.args)
-
-
-async def _aanswer(saver: BaseCheckpointSaver[Any], asked: Any) -> Any:
-    if isinstance(asked, Get):
-        return await saver.aget_tuple(asked.config)
-    if isinstance(asked, Look):
-        return await asyncio.get_running_loop().run_in_executor(None, asked.function, *asked.args)
-    assert isinstance(saver, DurableSaver)
-    return await saver._ado(asked.flow, *asked.args)

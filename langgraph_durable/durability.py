@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 from langgraph.pregel import Pregel
 
 from langgraph_durable.asking import Settings
-from langgraph_durable.core.leads import JOIN
+from langgraph_durable.core.superstep import JOIN
 from langgraph_durable.environment.fingerprints import fingerprint
 from langgraph_durable.environment.graphs import tools_in
 from langgraph_durable.environment.policy import OnChange, checked
@@ -75,23 +75,23 @@ def durable(
     kind = type(graph)
     channels = tuple(file_channels(graph))
     settings = Settings(
-        owner,
-        on_busy,
-        on_crash,
-        max_recoveries,
-        lease_seconds,
-        heartbeat_seconds,
-        frozenset(graph.nodes),
-        graph.interrupt_before_nodes,
-        graph.interrupt_after_nodes,
-        list(tools) if isinstance(tools, Iterator) else tools,
-        model,
-        extra,
-        checked(on_change),
-        _renames(graph, renames or {}),
-        channels,
-        tuple(name for name in graph.channels if name.startswith(JOIN)),
-        rooted(root or root_of(tools_in(graph)) or ".") if channels or root is not None else ".",
+        owner=owner,
+        on_busy=on_busy,
+        on_crash=on_crash,
+        max_recoveries=max_recoveries,
+        lease_seconds=lease_seconds,
+        heartbeat_seconds=heartbeat_seconds,
+        nodes=frozenset(graph.nodes),
+        interrupt_before=graph.interrupt_before_nodes,
+        interrupt_after=graph.interrupt_after_nodes,
+        tools=list(tools) if isinstance(tools, Iterator) else tools,
+        model=model,
+        extra=extra,
+        on_change=checked(on_change),
+        renames=_renames(graph, renames or {}),
+        channels=channels,
+        joins=tuple(name for name in graph.channels if name.startswith(JOIN)),
+        root=rooted(root or root_of(tools_in(graph)) or ".") if channels or root is not None else ".",
     )
     # What cannot be told is refused here and now.
     fingerprint(tools=settings.tools, model=model, graph=graph, extra=extra)

@@ -22,12 +22,22 @@ _DROPPED = frozenset({"__error__", "__scheduled__"})
 
 
 def renaming(
-    thread_id: str, checkpoint_id: str | None, renames: Mapping[str, str], joins: Collection[str]
+    thread_id: str,
+    checkpoint_id: str | None,
+    renames: Mapping[str, str],
+    joins: Collection[str],
+    *,
+    answered: bool,
 ) -> asking.Asking[tuple[str, dict[str, str]] | None]:
-    """The id of a checkpoint with the new names, and interrupts' new ids by their old ones; None if nothing waits."""
+    """The id of a checkpoint with the new names, and interrupts' new ids by their old ones; None if nothing waits.
+
+    Nothing is moved for an answer (`answered`) where nobody has asked: it will be refused.
+    """
     new_id = str(uuid6())
     found: moving.Moving | None = yield asking.Do(moving.moving, (thread_id, checkpoint_id, new_id, renames, joins))
     if found is None:
+        return None
+    if answered and not any(channel == _ASKED for call in found.calls for channel, _ in call.writes):
         return None
     known = yield asking.Foresee(found.checkpoint, found.metadata)
     tasks = {_place(task.path, task.name): task for task in known}

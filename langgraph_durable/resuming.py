@@ -5,7 +5,6 @@ Each generator runs while its caller holds the thread, but for those that only l
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,11 +21,9 @@ from langgraph_durable.core.recordings import fingerprint_of, recorded
 from langgraph_durable.core.records import Batch, DeleteCheckpoints
 from langgraph_durable.core.requests import Flow, Session
 from langgraph_durable.core.steps import Rerun, Step, at_step, before_turn, lineage, off_the_path, rerun
-from langgraph_durable.environment.policy import OnChange, refuse
+from langgraph_durable.environment.policy import OnChange, log, refuse
 from langgraph_durable.errors import InvalidRequestError, NothingToResumeError
 from langgraph_durable.renaming import INTERRUPT_IDS
-
-log = logging.getLogger("langgraph_durable")
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "<no answer>"})()
 """No answer: None is one."""
@@ -55,29 +52,28 @@ def phases(setting: Setting, input: Any, config: RunnableConfig | None) -> Askin
     # A process that was told to go leaves no less unfinished than one that crashed.
     failed = seen is not None and (seen.status in ("error", "crashed") or seen.reason == "sigterm")
     unfinished = failed and bool(setting.taken.nodes)
-    # New input throws away what is next, unless it has to be finished first.
-    pending = input is None or isinstance(input, Command) or (unfinished and not addressed)
-    config, ids = yield from compared(setting, config, pending=pending)
-    if isinstance(input, Command) and input.resume is not None and not addressed:
-        answers = yield from _answer(setting.thread_id, input.resume)
-        return [Phase(replace(input, resume=answers), config)]
-    if ids and isinstance(input, Command) and isinstance(input.resume, dict):
-        answers = {ids.get(key, key): value for key, value in input.resume.items()}
-        return [Phase(replace(input, resume=answers), config)]
-    if isinstance(input, Command) or addressed or not unfinished:
-        return [Phase(input, config)]
-    if input is not None and (yield from at_breakpoint(setting)):
-        return [Phase(input, config)]
-    if input is None:
-        return [Phase(None, (yield from skipped(setting.thread_id, config)))]
-    assert seen is not None
-    if setting.settings.on_crash == "fail":
-        nodes = ", ".join(setting.taken.nodes)
+    going = input is None or isinstance(input, Command)
+    first = unfinished and not going and not addressed and not (yield from at_breakpoint(setting))
+    if first and setting.settings.on_crash == "fail":
+        assert seen is not None
         raise InvalidRequestError(
-            f"thread {setting.thread_id!r} is in status {seen.status!r} with {nodes} not finished, and new input would "
-            "throw away what had: `resume` finishes it first, `rewind` goes back before it"
+            f"thread {setting.thread_id!r} is in status {seen.status!r} with {', '.join(setting.taken.nodes)} not "
+            "finished, and new input would throw away what had: `resume` finishes it first, `rewind` goes back before "
+            "it"
         )
-    return [Phase(None, (yield from skipped(setting.thread_id, config))), Phase(input, config, after=True)]
+    answer = input.resume if isinstance(input, Command) else None
+    # New input throws away what is next, unless that has to be finished first.
+    config, ids = yield from compared(setting, config, pending=going or first, answered=answer is not None)
+    if answer is not None and not addressed:
+        answers = yield from _answer(setting.thread_id, answer)
+        return [Phase(replace(input, resume=answers), config)]
+    if ids and isinstance(answer, dict):
+        return [Phase(replace(input, resume={ids.get(key, key): value for key, value in answer.items()}), config)]
+    if first:
+        return [Phase(None, (yield from skipped(setting.thread_id, config))), Phase(input, config, after=True)]
+    if input is None and unfinished and not addressed:
+        return [Phase(None, (yield from skipped(setting.thread_id, config)))]
+    return [Phase(input, config)]
 
 
 def skipped(thread_id: str, config: RunnableConfig | None) -> Asking[RunnableConfig]:
@@ -148,7 +144,7 @@ def going_on(
 ) -> Asking[Resumption]:
     """`resuming` in a run: first it is compared with what the thread began with, and nodes get their new names."""
     if node is None:
-        config = (yield from compared(setting, config)).config
+        config = (yield from compared(setting, config, answered=answer is not MISSING)).config
         return (yield from resuming(setting.thread_id, config, answer, None, occurrence))
     found = yield from resuming(setting.thread_id, config, answer, node, occurrence)
     return found._replace(config=(yield from compared(setting, found.config)).config)
@@ -196,7 +192,7 @@ def resuming(
     if answer is not MISSING:
         answers = yield from _answer(thread_id, answer)
         return Resumption(Command(resume=answers), config, plan)
-    pending = yield from _pending(thread_id)
+    pending, _ = yield from _pending(thread_id)
     standing = thread.standing
     if pending and not asked and standing.status == "interrupted" and standing.reason == "node":
         raise InvalidRequestError(
@@ -263,10 +259,8 @@ def _answer(thread_id: str, answer: Any) -> Asking[dict[str, Any]]:
     LangGraph keeps an answer that does not say what it is for, and gives it to whoever asks next, should the process
     die before the one who asked has finished.
     """
-    state = yield Call("get_state", (_config(thread_id),))
-    pending = tuple(interrupt for task in state.tasks for interrupt in task.interrupts)
+    pending, new_ids = yield from _pending(thread_id)
     ids = [interrupt.id for interrupt in pending]
-    new_ids: Mapping[str, str] = (state.metadata or {}).get(INTERRUPT_IDS) or {}
     named = isinstance(answer, dict) and bool(answer) and all(is_id(key) for key in answer)
     if named:
         answer = {key if key in ids else new_ids.get(key, key): value for key, value in answer.items()}
@@ -308,10 +302,11 @@ def _among(breakpoints: str | Sequence[str], nodes: Sequence[str]) -> bool:
     return bool(nodes) and (breakpoints == "*" or not {*breakpoints}.isdisjoint(nodes))
 
 
-def _pending(thread_id: str) -> Asking[tuple[Any, ...]]:
-    """The interrupts that wait for an answer."""
+def _pending(thread_id: str) -> Asking[tuple[tuple[Any, ...], Mapping[str, str]]]:
+    """The interrupts that wait for an answer, and their ids by those that they had before a node had another name."""
     state = yield Call("get_state", (_config(thread_id),))
-    return tuple(interrupt for task in state.tasks for interrupt in task.interrupts)
+    found = tuple(interrupt for task in state.tasks for interrupt in task.interrupts)
+    return found, (state.metadata or {}).get(INTERRUPT_IDS) or {}
 
 
 def _asked(pending: Sequence[Any]) -> str:

@@ -17,10 +17,11 @@ from langgraph.pregel import Pregel
 from langgraph.types import StateUpdate
 
 from langgraph_durable.asking import Asking, Attempt, Attempted, Settings, adrive, drive
-from langgraph_durable.comparing import Now, comparing
+from langgraph_durable.comparing import Now, comparing, now_of
 from langgraph_durable.core.plan import address
 from langgraph_durable.core.steps import Rerun
 from langgraph_durable.environment.fingerprints import Fingerprint, fingerprint
+from langgraph_durable.environment.policy import log
 from langgraph_durable.environment.report import EnvironmentReport
 from langgraph_durable.errors import InvalidRequestError
 from langgraph_durable.holding import Run
@@ -30,7 +31,6 @@ from langgraph_durable.resuming import (
     MISSING,
     forking,
     going_on,
-    log,
     phases,
     preview,
     ready,
@@ -292,8 +292,7 @@ class DurableGraph(Pregel[Any, Any, Any, Any]):
         return Run(self._saver, self._graph, self._settings, thread_id, how=how, fingerprint=told, **kwargs)
 
     def _now(self) -> Now:
-        settings = self._settings
-        return Now(self.fingerprint(), settings.nodes, settings.renames, settings.channels, settings.root)
+        return now_of(self._settings, self.fingerprint())
 
     def _branched(
         self, thread_id: str, to: str | None, asking: Asking[RunnableConfig | Rerun], dry_run: bool

@@ -67,7 +67,7 @@ LAYERS: dict[str, set[str]] = {
         *("asking", "comparing", "core", "environment", "errors", "holding", "progress", "recovering", "resuming"),
         "saver",
     },
-    "durability": {"asking", "core.leads", "environment", "errors", "files", "runs", "saver"},
+    "durability": {"asking", "core.superstep", "environment", "errors", "files", "runs", "saver"},
     "urls": {"errors", "saver", "savers"},
     "": {"comparing", "copying", "durability", "environment", "errors", "savers", "threads", "urls"},
     "cli": {

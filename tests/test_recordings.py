@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy as copying
 import json
 import pickle
+import random
 import re
 import sqlite3
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from langgraph_durable.saver import DurableSaver
 from tests.conftest import Face, checkpoint, saver_at, thread
 from tests.graphs import Running
 
-FIRST = HashOf("a" * 32, json.dumps({"tools": "first " * 500}))
+FIRST = HashOf("a" * 32, json.dumps({"tools": "first " * 500 + random.Random(7).randbytes(20_000).hex()}))
 SECOND = HashOf("b" * 32, json.dumps({"tools": "second " * 500}))
 
 
@@ -111,11 +112,9 @@ def test_a_new_process_goes_on(place: str, open_face: Callable[..., Face]) -> No
         face = open_face(place)
         ran(face, HashOf(str(FIRST), FIRST.record))
     assert changes(open_face(place).saver) == [(FIRST, of(FIRST))]
-    size = sum(len(one.metadata) for one in face.list(thread()))
-    assert size
     before = stored_bytes(place)
     ran(open_face(place), HashOf(str(FIRST), FIRST.record))
-    assert stored_bytes(place) - before < len(FIRST.record) * 12
+    assert 0 < stored_bytes(place) - before < 10_000  # half of what the record takes where it is compressed
 
 
 def stored_bytes(place: str) -> int:

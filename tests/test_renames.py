@@ -13,7 +13,7 @@ from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
 
-from langgraph_durable import EnvironmentChangedError, InvalidRequestError, StoreError, durable
+from langgraph_durable import EnvironmentChangedError, InvalidRequestError, StoreError, durable, resuming
 from langgraph_durable.core import renames
 from langgraph_durable.runs import DurableGraph
 from tests.conftest import Face, thread
@@ -538,3 +538,48 @@ def test_answers_one_after_the_other(face: Face) -> None:
     assert sorted(do(face, new, "resume", "thread", resume={ids["r?"]: "R"})["log"]) == ["end", "links: L", "right: R"]
     with pytest.raises(InvalidRequestError, match="no such answer"):
         do(face, new, "resume", "thread", resume={ids["r?"]: "R"})
+
+
+@pytest.mark.parametrize("call", ["resume", "invoke"])
+def test_an_answer_for_nobody(face: Face, call: str) -> None:
+    """An answer that nobody has asked for is refused, and the thread stands as it did, with its failure."""
+    ran: Ran = []
+    with pytest.raises(ValueError, match="not now"):
+        do(face, app(face, chain(ran, "a", "work", work=fails([1]))), "invoke", {"log": []}, thread())
+    before = face.list(None), face.call("get_thread", "thread")
+    new = app(face, chain(ran, "a", "job"), renames={"work": "job"})
+    with pytest.raises(InvalidRequestError, match="no such answer"):
+        CALLS[call](face, new, "yes")
+    assert (face.list(None), face.call("get_thread", "thread")) == before
+    assert do(face, new, "resume", "thread")["log"] == ["a", "job"]
+
+
+def test_new_input_that_is_refused(face: Face) -> None:
+    """New input that an unfinished thread refuses does not move it either."""
+    ran: Ran = []
+    with pytest.raises(ValueError, match="not now"):
+        do(face, app(face, chain(ran, "a", "work", work=fails([1]))), "invoke", {"log": []}, thread())
+    before = face.list(None), face.call("get_thread", "thread")
+    new = app(face, chain(ran, "a", "job"), renames={"work": "job"}, on_crash="fail")
+    with pytest.raises(InvalidRequestError, match="not finished"):
+        do(face, new, "invoke", {"log": ["more"]}, thread())
+    assert (face.list(None), face.call("get_thread", "thread")) == before
+
+
+def test_a_run_that_ends_between_the_move_and_its_begin(face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that was moved and not run is not busy for ever: it waits to be gone on with at the new name."""
+    ran: Ran = []
+    with pytest.raises(ValueError, match="not now"):
+        do(face, app(face, chain(ran, "a", "work", work=fails([1]))), "invoke", {"log": []}, thread())
+    new = app(face, chain(ran, "a", "job"), renames={"work": "job"})
+
+    def refuses(*args: Any) -> Any:
+        raise StoreError("no more")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resuming, "skipped", refuses)
+        with pytest.raises(StoreError):
+            do(face, new, "invoke", None, thread())
+    assert stands(face.saver) == Stands("interrupted", "cancelled", ("job",), None)
+    assert do(face, new, "resume", "thread")["log"] == ["a", "job"]
+    assert ran == ["a", "work", "job"]

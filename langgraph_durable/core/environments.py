@@ -7,7 +7,8 @@ comes after all channels, and is not among the values that are given back.
 
 from __future__ import annotations
 
-from langchain_core.runnables import RunnableConfig
+from collections.abc import Mapping
+from typing import Any
 
 RECORD_HASH = "env_hash"
 """The key of metadata with the hash of what a run ran with."""
@@ -34,6 +35,6 @@ class HashOf(str):
         return made
 
 
-def record_in(config: RunnableConfig) -> str | None:
-    """The record that a config brings; None where it brings none."""
-    return getattr((config.get("metadata") or {}).get(RECORD_HASH), "record", None) or None
+def record_in(metadata: Mapping[str, Any] | None) -> str | None:
+    """The record that metadata bring; None where they bring none."""
+    return getattr((metadata or {}).get(RECORD_HASH), "record", None) or None

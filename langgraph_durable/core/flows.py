@@ -115,6 +115,7 @@ def put_at(
     """
     memory = session.memory
     made = _mark(session, checkpoint, metadata, copied=copied)
+    record = record or record_in(cast("dict[str, Any]", metadata)) or record_in(config.get("metadata"))
     for _ in range(ATTEMPTS):
         space = memory.space(at.thread_id, at.ns)
         if space is None and at.checkpoint_id is not None:
@@ -137,7 +138,7 @@ def put_at(
             metadata,
             made=made,
             copied=copied,
-            record=record or record_in({"metadata": dict(metadata)}) or record_in(config),
+            record=record,
         )
         stored = yield from commit(session, plan.batch)
         if stored is not None:

@@ -11,10 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from langgraph_durable.core.marks import due
-from langgraph_durable.core.superstep import START, TASKS
-
-BRANCH = "branch:to:"
-JOIN = "join:"
+from langgraph_durable.core.superstep import BRANCH, JOIN, START, TASKS
 
 
 def leads_to(checkpoint: Mapping[str, Any], writes: Sequence[tuple[str, str, Any]]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from langchain_core.messages import BaseMessage
 
 from langgraph_durable.core.codec import Codec
 from langgraph_durable.core.records import FoundWrites, Inline, Mark
-from langgraph_durable.core.superstep import PULL, PUSH, START, TASKS, Before, is_send
+from langgraph_durable.core.superstep import BRANCH, JOIN, PULL, PUSH, START, TASKS, Before, is_send
 
 MESSAGE = 2000
 TRACEBACK = 16_000
@@ -18,8 +18,6 @@ TRACEBACK = 16_000
 
 _ERROR, _INTERRUPT, _RESUME, _HANDLED = "__error__", "__interrupt__", "__resume__", "__error_source_node__"
 _CONTROL = frozenset((_ERROR, _INTERRUPT, _RESUME, _HANDLED))
-_BRANCH = "branch:to:"
-_JOIN = "join:"
 
 
 def due(checkpoint: Mapping[str, Any]) -> tuple[str, ...]:
@@ -31,9 +29,9 @@ def due(checkpoint: Mapping[str, Any]) -> tuple[str, ...]:
     versions, seen = checkpoint.get("channel_versions") or {}, checkpoint.get("versions_seen") or {}
     nodes: dict[str, None] = {}
     for channel, value in values.items():
-        if channel.startswith(_BRANCH):
-            node = channel[len(_BRANCH) :]
-        elif channel.startswith(_JOIN) and ":" in channel[len(_JOIN) :]:
+        if channel.startswith(BRANCH):
+            node = channel[len(BRANCH) :]
+        elif channel.startswith(JOIN) and ":" in channel[len(JOIN) :]:
             node = channel.rsplit(":", 1)[1]
         elif channel == START:
             # Of a graph made of functions it triggers its only node, whose name is known once it has run.
@@ -171,8 +169,8 @@ def _available(channel: str, value: Any) -> bool:
         value, finished = value
         if not finished:
             return False
-    if channel.startswith(_JOIN) and isinstance(value, (set, frozenset, list)):
-        names = channel[len(_JOIN) :].rpartition(":")[0]
+    if channel.startswith(JOIN) and isinstance(value, (set, frozenset, list)):
+        names = channel[len(JOIN) :].rpartition(":")[0]
         return sum(map(len, map(str, value))) + max(len(value) - 1, 0) == len(names)
     return True
 

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple, cast
 from langgraph.checkpoint.base import WRITES_IDX_MAP, Checkpoint, CheckpointMetadata
 
 from langgraph_durable.core.flows import put_at, write_at
-from langgraph_durable.core.leads import BRANCH, JOIN, leads_to, parts
+from langgraph_durable.core.leads import leads_to, parts
 from langgraph_durable.core.marks import due, without_failed_output
 from langgraph_durable.core.plan import Address
 from langgraph_durable.core.reading import Reading
 from langgraph_durable.core.recordings import inside
 from langgraph_durable.core.records import Page, Query
 from langgraph_durable.core.requests import Flow, Session
-from langgraph_durable.core.superstep import PULL, START, TASKS, is_send
+from langgraph_durable.core.superstep import BRANCH, JOIN, PULL, START, TASKS, is_send
 from langgraph_durable.errors import InvalidRequestError
 
 _SOURCE = "__error_source_node__"

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 PULL = "~__pregel_pull, "
 PUSH = "~__pregel_push, "
 TASKS = "__pregel_tasks"
+BRANCH = "branch:to:"
+JOIN = "join:"
 START = "__start__"
 
 

@@ -12,9 +12,9 @@ shortened in the fingerprint, and in full for each tool.
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -81,14 +81,14 @@ def fingerprint(
         "limits": {} if graph is None and config is None else limits_of(graph, config),
         "extra": None if extra is None else _checked(extra),
     }
-    hashes = None if known is None else tuple((name, one.hash) for name, one in known.items())
-    key = (hashes, canonical(rest))
-    return dict(_lately.get(key) or _lately.keep(key, _made(known, rest)))
+    return dict(_made(None if known is None else tuple(known.items()), canonical(rest)))
 
 
-def _made(known: Mapping[str, Definition] | None, rest: Mapping[str, Any]) -> Fingerprint:
-    hashes = None if known is None else {name: one.hash for name, one in known.items()}
-    tools = None if known is None else {name: _told(one) for name, one in known.items()}
+@lru_cache(maxsize=KNOWN)
+def _made(known: tuple[tuple[str, Definition], ...] | None, described: str) -> Fingerprint:
+    rest = json.loads(described)
+    hashes = None if known is None else {name: one.hash for name, one in known}
+    tools = None if known is None else {name: _told(one) for name, one in known}
     record = canonical({"version": VERSION, "tools": tools, **rest, "libraries": _libraries()})
     made: Fingerprint = {RECORD_HASH: HashOf(digest({"tools": hashes, **rest})[:ENOUGH], record)}
     if hashes is not None:
@@ -160,28 +160,6 @@ def _checked(extra: Mapping[str, Any]) -> dict[str, Any]:
                 "hash or a version of it"
             )
     return dict(extra)
-
-
-class _Lately:
-    """The fingerprints that were made lately, by what they are of: a run after the other has the same."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._made: OrderedDict[Any, Fingerprint] = OrderedDict()
-
-    def get(self, key: Any) -> Fingerprint | None:
-        with self._lock:
-            return self._made.get(key)
-
-    def keep(self, key: Any, made: Fingerprint) -> Fingerprint:
-        with self._lock:
-            self._made[key] = made
-            while len(self._made) > KNOWN:
-                self._made.popitem(last=False)
-        return made
-
-
-_lately = _Lately()
 
 
 @lru_cache(maxsize=1)
