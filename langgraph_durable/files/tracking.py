@@ -1,25 +1,20 @@
-"""The files that a running task knows: found through the config that LangGraph gives it, and never by a name.
-
-LangGraph shows the channels of a run in one place only: in the function for reading the state that is in the config of
-every task. ToolNode, which is LangGraph's own, takes them out of it in the same way.
-"""
+"""The files that a running task knows: found through the config that LangGraph gives it, and never by a name."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_config
 
+from langgraph_durable.channels import channels_here
 from langgraph_durable.errors import InvalidRequestError
 from langgraph_durable.files.contents import Found, find
 from langgraph_durable.files.places import Place, placed, rooted
 from langgraph_durable.files.stamps import FilesChannel, Stamp, channels_in
 from langgraph_durable.files.writing import locked
-
-_READ = "__pregel_read"
 
 
 def track_file(
@@ -74,14 +69,12 @@ def tracking(config: RunnableConfig | None = None) -> Tracking:
             config = get_config()
         except RuntimeError:
             config = None
-    configurable = (config or {}).get("configurable", {})
-    read = configurable.get(_READ)
-    if read is None:
+    channels = channels_here(config, lambda part: bool(channels_in(part)))
+    if channels is None:
         raise InvalidRequestError(
             "files are tracked inside of a run of a graph, in a node or in a tool, and here is none; where there is, "
             "pass its config: track_file(path, config=config)"
         )
-    channels = _channels(read)
     names = channels_in(channels)
     if len(names) != 1:
         raise InvalidRequestError(
@@ -89,11 +82,5 @@ def tracking(config: RunnableConfig | None = None) -> Tracking:
             if not names
             else f"the state of this graph has more than one field of TrackedFiles ({', '.join(names)}): keep one"
         )
-    return Tracking(channels[names[0]], names[0], str(configurable.get("checkpoint_ns", "")))
-
-
-def _channels(read: Any) -> Mapping[str, Any]:
-    for part in getattr(read, "args", ()):
-        if isinstance(part, Mapping) and channels_in(part):
-            return part
-    return {}
+    ns = ((config or {}).get("configurable") or {}).get("checkpoint_ns", "")
+    return Tracking(channels[names[0]], names[0], str(ns))
