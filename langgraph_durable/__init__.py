@@ -8,6 +8,7 @@ from langgraph_durable.environment.report import EnvironmentReport
 from langgraph_durable.errors import (
     BusyError,
     ClosedError,
+    ContextBudgetError,
     CorruptDataError,
     CorruptDataWarning,
     DurableError,
@@ -25,6 +26,7 @@ from langgraph_durable.errors import (
     ThreadBusyError,
     ThreadDeletedError,
     UnserializableError,
+    UsageLimitError,
 )
 from langgraph_durable.savers import AsyncSqliteSaver, FileSaver, SqliteSaver
 from langgraph_durable.threads import ThreadInfo
@@ -36,6 +38,7 @@ __all__ = [
     "AsyncSqliteSaver",
     "BusyError",
     "ClosedError",
+    "ContextBudgetError",
     "CorruptDataError",
     "CorruptDataWarning",
     "DurableError",
@@ -57,6 +60,7 @@ __all__ = [
     "ThreadDeletedError",
     "ThreadInfo",
     "UnserializableError",
+    "UsageLimitError",
     "acheck_environment",
     "acopy",
     "check_environment",

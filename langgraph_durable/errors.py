@@ -15,6 +15,8 @@
     ├── LeaseLostError             a run went on after another had taken over its thread
     ├── RunCancelledError          a run was asked to end from elsewhere, and did
     ├── EnvironmentChangedError    a thread would go on with other tools, or another model or graph, than it began with
+    ├── ContextBudgetError         what has to stay of a conversation is above its budget
+    ├── UsageLimitError            the models of a thread have used what they may
     └── InvalidRequestError        a call that cannot mean anything (also a ValueError)
         └── NothingToResumeError   a thread that has nothing left to do, or is not there
 
@@ -139,6 +141,35 @@ class EnvironmentChangedWarning(UserWarning):
     def __init__(self, message: str, *, report: object = None) -> None:
         super().__init__(message)
         self.report = report
+
+
+class ContextBudgetError(DurableError, RuntimeError):
+    """What has to stay of a conversation has `tokens`, and its `budget` is less (or messages, if that counts them)."""
+
+    def __init__(self, message: str, *, tokens: int, budget: int) -> None:
+        super().__init__(message)
+        self.tokens = tokens
+        self.budget = budget
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuilt, (type(self), self.args[0], vars(self))
+
+
+class UsageLimitError(DurableError, RuntimeError):
+    """The model calls of a thread have `spent` as many tokens, or as much, as the `limit`; the next was not made.
+
+    `unit` is "tokens" or "cost". The thread goes on from there with a higher limit.
+    """
+
+    def __init__(self, message: str, *, thread_id: str, spent: float, limit: float, unit: str) -> None:
+        super().__init__(message)
+        self.thread_id = thread_id
+        self.spent = spent
+        self.limit = limit
+        self.unit = unit
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuilt, (type(self), self.args[0], vars(self))
 
 
 class InvalidRequestError(DurableError, ValueError):

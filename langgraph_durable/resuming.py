@@ -15,8 +15,9 @@ from langgraph.types import Command
 
 from langgraph_durable.asking import Asking, Call, Do, Setting
 from langgraph_durable.comparing import Now, compared, comparing
+from langgraph_durable.context.repair import closings
 from langgraph_durable.core import flows, standings
-from langgraph_durable.core.conversation import closed, tool_messages, unanswered
+from langgraph_durable.core.conversation import tool_messages
 from langgraph_durable.core.recordings import fingerprint_of, recorded
 from langgraph_durable.core.records import Batch, DeleteCheckpoints
 from langgraph_durable.core.requests import Flow, Session
@@ -115,15 +116,16 @@ def ready(setting: Setting, phase: Phase) -> Asking[Phase]:
     # A state that is asked for by its id is as it is stored, without what finished neighbours wrote since: new input
     # throws that away, and with it the results of their calls.
     stored = yield Call("get_state", (_config(setting.thread_id, state.config["configurable"].get("checkpoint_id")),))
-    missing = unanswered(stored.values)
-    if not missing:
-        return phase
     results = {one.tool_call_id: one for one in tool_messages([state.values, *(task.result for task in state.tasks)])}
     given = {one.tool_call_id for one in tool_messages(phase.input)}
-    closing = {
-        channel: [results.get(call["id"] or "") or closed(call) for call in calls if call["id"] not in given]
-        for channel, calls in missing.items()
+    missing = {
+        channel: [one for one in closings(value, results) if one.tool_call_id not in given]
+        for channel, value in (stored.values.items() if isinstance(stored.values, Mapping) else ())
+        if isinstance(value, list)
     }
+    closing = {channel: messages for channel, messages in missing.items() if messages}
+    if not closing:
+        return phase
     log.info("thread %r: %s tool calls are closed", setting.thread_id, sum(map(len, closing.values())))
     if isinstance(phase.input, dict):
         # With the input itself, in front of it: no router of the app's is asked about them.

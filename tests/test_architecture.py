@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import langgraph_durable
-from langgraph_durable import errors
+from langgraph_durable import context, errors, files
 
 PACKAGE = Path(langgraph_durable.__file__).parent
 README = PACKAGE.parent / "README.md"
@@ -56,11 +56,21 @@ LAYERS: dict[str, set[str]] = {
     "heartbeat": set(),
     "signals": set(),
     "environment": {"core.canonical", "core.conversation", "core.environments", "environment", "errors", "threads"},
-    "files": {"errors", "files"},
+    "channels": set(),
+    "files": {"channels", "errors", "files"},
+    "context": {
+        "channels",
+        "context",
+        "core.conversation",
+        "core.driving",
+        "core.messages",
+        "environment.tools",
+        "errors",
+    },
     "asking": {"core", "environment.policy", "saver"},
     "renaming": {"asking", "core"},
     "comparing": {"asking", "core", "environment", "errors", "files", "renaming", "saver"},
-    "resuming": {"asking", "comparing", "core", "environment.policy", "errors", "renaming", "saver"},
+    "resuming": {"asking", "comparing", "context.repair", "core", "environment.policy", "errors", "renaming", "saver"},
     "recovering": {"asking", "comparing", "core", "errors", "resuming"},
     "holding": {"asking", "core", "errors", "heartbeat", "processes", "saver", "signals"},
     "runs": {
@@ -194,10 +204,27 @@ def test_the_public_names_are_in_order() -> None:
     assert sorted(set(langgraph_durable.__all__)) == langgraph_durable.__all__
 
 
-@pytest.mark.parametrize("name", langgraph_durable.__all__)
-def test_a_public_name_says_what_it_is(name: str) -> None:
+@pytest.mark.parametrize("package", [context, files], ids=lambda package: package.__name__.rpartition(".")[2])
+def test_the_names_of_a_part_are_in_order(package: Any) -> None:
+    """`__all__` of what is imported by its own name is sorted as well, and what it names is there."""
+    assert sorted(set(package.__all__)) == package.__all__
+    assert [name for name in package.__all__ if not hasattr(package, name)] == []
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        _ = package.nothing_of_the_kind
+
+
+PUBLIC = [
+    *((langgraph_durable, name) for name in langgraph_durable.__all__),
+    # Aliases of types say what they are where they are defined.
+    *((context, name) for name in context.__all__ if name not in ("ContextState", "Size")),
+    *((files, name) for name in files.__all__ if name != "TrackedFiles"),
+]
+
+
+@pytest.mark.parametrize(("package", "name"), PUBLIC, ids=[name for _, name in PUBLIC])
+def test_a_public_name_says_what_it_is(package: Any, name: str) -> None:
     """Every public name can be imported, and what it names has a docstring of its own, as have its public methods."""
-    public = getattr(langgraph_durable, name)
+    public = getattr(package, name)
     assert (vars(public)["__doc__"] if inspect.isclass(public) else public.__doc__).strip()
     methods = [(label, part) for label, part in inspect.getmembers(public, inspect.isfunction) if label[0] != "_"]
     own = [(label, part) for label, part in methods if part.__module__.startswith(PACKAGE.name)]
@@ -234,7 +261,9 @@ def blocks() -> list[Block]:
 def test_the_readmes_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the README shows runs as it stands, in an empty folder, also where it awaits."""
     monkeypatch.chdir(tmp_path)
-    tree = compile("\n" * (block.line - 1) + block.source, README, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    # Without what this file imports from `__future__`: in a README's block annotations are what they say.
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    tree = compile("\n" * (block.line - 1) + block.source, README, "exec", flags=flags, dont_inherit=True)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     running = eval(tree, namespace)
     if inspect.iscoroutine(running):

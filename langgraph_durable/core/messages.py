@@ -9,10 +9,10 @@ is so for one message; everything else goes to the serializer.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import repeat
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
@@ -37,6 +37,8 @@ _DETAILS = {
     "output_token_details": tuple(OutputTokenDetails.__annotations__),
 }
 _COUNTED = set(_USAGE) - _DETAILS.keys()
+
+M = TypeVar("M", bound=BaseMessage)
 
 extra_of = attrgetter("__pydantic_extra__")
 """What a model was given beyond its fields: it is kept outside `__dict__`."""
@@ -82,6 +84,16 @@ def messages_of(codes: Sequence[int], fields: Sequence[dict[str, Any]]) -> list[
     _all(map(_set_names, made, map(set.copy, map(_NAMES.__getitem__, codes))))
     _all(map(_set_extra, made, [{} for _ in made]))
     _all(map(_set_private, made, repeat(None)))
+    return made
+
+
+def altered(message: M, changes: Mapping[str, Any]) -> M:
+    """A copy of any message with other values in some fields: `model_copy`, at a quarter of its time."""
+    made = cast("M", _new(type(message)))
+    _set_fields(made, {**message.__dict__, **changes})
+    _set_names(made, message.__pydantic_fields_set__ | changes.keys())
+    _set_extra(made, None if message.__pydantic_extra__ is None else dict(message.__pydantic_extra__))
+    _set_private(made, None if message.__pydantic_private__ is None else dict(message.__pydantic_private__))
     return made
 
 

@@ -1,0 +1,122 @@
+"""The last resort: what has to stay is above the budget by itself, so its texts lose their middles.
+
+The results of tools lose first, then all other texts, and blocks that are no text last. A text is cut only as far as it
+has to be, and the longest first: there is one length that no text exceeds, the greatest that fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+
+from langgraph_durable.context.draft import Draft, Entry
+from langgraph_durable.context.stages import cut_end, cut_middle, shorter_arguments, texts_in, without_blocks
+from langgraph_durable.context.tokens import CALL_TYPES
+from langgraph_durable.core.messages import altered
+
+SHORT, SHORTEST = 400, 100
+"""How many characters of a text are kept while there is another way, and in any case."""
+
+LABEL = "shrunk"
+
+_KEPT_TYPES = CALL_TYPES | {"text", "thinking", "redacted_thinking", "reasoning"}
+"""Blocks that a message of a model is not accepted without, and texts, which are cut."""
+
+
+class _Round(NamedTuple):
+    """Which texts are cut, and not below how many characters."""
+
+    results: bool
+    others: bool
+    least: int
+
+
+_ROUNDS = (_Round(True, False, SHORT), _Round(True, True, SHORT), _Round(True, True, SHORTEST))
+
+
+class Shrink:
+    """Cuts the middle out of long texts of the current request and of the newest unit, until the budget is kept.
+
+    It does nothing unless those, with the system messages and what is pinned, are above the budget by themselves. What
+    was cut is told in the text. Leave it out of `stages` to get a ContextBudgetError instead.
+    """
+
+    def apply(self, draft: Draft) -> None:
+        """Cut as little as possible."""
+        entries = draft.kept()
+        for each in _ROUNDS:
+            if draft.over > 0:
+                _cut_down(
+                    draft, [entry for entry in entries if each.others or isinstance(entry.said, ToolMessage)], each
+                )
+        for entry in entries:
+            changes = without_blocks(entry.message, _is_no_text) if draft.over > 0 else {}
+            if changes:
+                draft.edit(entry, LABEL, **changes)
+
+
+def _cut_down(draft: Draft, entries: list[Entry], each: _Round) -> None:
+    """Cut to the greatest length that fits, found by halving; to the least one where none does."""
+    least = each.least
+    most = max((len(text) for entry in entries for text in _texts(entry.said, each)), default=0)
+    if most <= least:
+        return
+    others = draft.tokens - sum(entry.cost for entry in entries)
+    while least < most - 1:
+        middle = (least + most) // 2
+        if others + sum(_cost(draft, entry, middle, each) for entry in entries) <= draft.budget:
+            least = middle
+        else:
+            most = middle
+    for entry in entries:
+        changes = _shorter(entry.said, least, each)
+        if changes:
+            draft.edit(entry, LABEL, **changes)
+
+
+def _cost(draft: Draft, entry: Entry, most: int, each: _Round) -> int:
+    # Cut from what was said, not from what an earlier round has left of it: what is cut is told once.
+    changes = _shorter(entry.said, most, each)
+    return min(entry.cost, draft.cost_of(altered(entry.message, changes))) if changes else entry.cost
+
+
+def _shorter(message: BaseMessage, most: int, each: _Round) -> dict[str, Any]:
+    """The fields of a message in which no text is longer; nothing where none was."""
+    changes = shorter_arguments(message, lambda text: cut_end(text, most)) if each.others else {}
+    content = changes.get("content", message.content)
+    cut = _cut_content(content, lambda text: cut_middle(text, most))
+    return {**changes, "content": cut} if cut != content else changes
+
+
+def _cut_content(content: Any, cut: Callable[[str], str]) -> Any:
+    if isinstance(content, str):
+        return cut(content)
+    return [
+        {**block, "text": cut(block["text"])} if _has_text(block) else cut(block) if isinstance(block, str) else block
+        for block in content
+    ]
+
+
+def _texts(message: BaseMessage, each: _Round) -> Iterator[str]:
+    """The texts of a message that may be cut."""
+    if isinstance(message.content, str):
+        yield message.content
+    else:
+        for block in message.content:
+            if isinstance(block, str):
+                yield block
+            elif _has_text(block):
+                yield block["text"]
+    if each.others and isinstance(message, AIMessage):
+        for call in message.tool_calls:
+            yield from texts_in(call["args"])
+
+
+def _has_text(block: Any) -> bool:
+    return isinstance(block, Mapping) and block.get("type") == "text" and isinstance(block.get("text"), str)
+
+
+def _is_no_text(block: Any) -> bool:
+    return isinstance(block, Mapping) and block.get("type") not in _KEPT_TYPES

@@ -1,0 +1,1 @@
+"""What the model calls of a thread have used and cost: recorded call by call, none lost, none counted twice."""

@@ -1,0 +1,123 @@
+"""What was left out and edited, as plain data that a state can hold: the messages stay, and less of them is sent.
+
+It is anchored by the ids of messages, never by their places, and it is bounded by what is sent: all before `upto` is
+left out but what is in `kept`, and `edits` has the changed fields of messages that are sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import BaseMessage, ToolMessage, message_to_dict, messages_from_dict
+
+from langgraph_durable.context.calls import calls_of
+from langgraph_durable.context.marks import mark
+from langgraph_durable.context.updates import same
+from langgraph_durable.core.messages import altered
+
+View = dict[str, Any]
+
+
+def viewed(messages: Sequence[BaseMessage], view: Mapping[str, Any]) -> list[BaseMessage]:
+    """The messages that are sent, with those that stand for others, and without the edits of fields.
+
+    Where `upto` is not among them nothing is left out: they are of another history.
+    """
+    edits: Mapping[str | None, Any] = view.get("edits") or {}
+    upto, kept = view.get("upto"), frozenset(view.get("kept") or ())
+    start = 0
+    if upto is not None:
+        start = next((place + 1 for place in range(len(messages) - 1, -1, -1) if messages[place].id == upto), 0)
+        if not start and view.get("next") is not None:
+            start = next((place for place, one in enumerate(messages) if one.id == view["next"]), 0)
+    # What has no id could not be said to be left out.
+    shown = [one for one in messages[:start] if one.id is None or one.id in kept or one.id in edits]
+    shown += messages[start:]
+    others = {message_id: edit for message_id, edit in edits.items() if "message" in edit}
+    if not others:
+        return shown
+    return [
+        messages_from_dict([others[one.id]["message"]])[0]
+        if one.id in others and others[one.id].get("mark") == mark(one)
+        else one
+        for one in shown
+    ]
+
+
+def edited(messages: list[BaseMessage], view: Mapping[str, Any]) -> dict[int, BaseMessage]:
+    """The messages whose fields were edited, by their places: those of the app, and those that a repair has put in."""
+    edits: Mapping[str | None, Any] = view.get("edits") or {}
+    if not edits:
+        return {}
+    return {place: _edited(one, edits[one.id]) for place, one in enumerate(messages) if one.id in edits}
+
+
+def view_of(messages: Sequence[BaseMessage], sent: Sequence[BaseMessage], valid: Sequence[BaseMessage]) -> View:
+    """What leads from the messages to those that are sent, as far as these are among them by their ids.
+
+    `valid` are those that `viewed` gives when they are in order, which the edits are made to.
+    """
+    by_id = {message.id: message for message in sent if message.id is not None}
+    gone = next((place for place in range(len(messages) - 1, -1, -1) if _is_gone(messages[place], by_id)), None)
+    before = {message.id: message for message in messages}
+    before.update((one.id, one) for one in valid if type(one) is type(before.get(one.id, one)))
+    edits: dict[str, dict[str, Any]] = {}
+    for message_id, message in before.items():
+        now = by_id.get(message_id or "")
+        edit = _edit(message, now) if now is not None and now is not message else None
+        if edit is not None and message_id is not None:
+            edits[message_id] = edit
+    view: View = {}
+    if gone is not None:
+        view["upto"] = messages[gone].id
+        view["next"] = next((one.id for one in messages[gone + 1 :]), None)
+        view["kept"] = [one.id for one in messages[:gone] if one.id in by_id and one.id not in edits]
+    if edits:
+        view["edits"] = edits
+    return view
+
+
+def _is_gone(message: BaseMessage, sent: Mapping[str, BaseMessage]) -> bool:
+    return message.id is not None and message.id not in sent
+
+
+def _edit(message: BaseMessage, now: BaseMessage) -> dict[str, Any] | None:
+    """The fields that differ, or the whole message where it makes or answers other calls; None where nothing differs.
+
+    Of a list that is as long as it was, only what differs in it: an image beside a text that was cut is not repeated.
+    """
+    if type(message) is not type(now) or _calls(message) != _calls(now):
+        return {"message": message_to_dict(now), "mark": mark(message)}
+    before = vars(message)
+    fields: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
+    for name, value in vars(now).items():
+        was = before.get(name)
+        if same(was, value):
+            continue
+        if isinstance(was, list) and isinstance(value, list) and len(was) == len(value):
+            pairs = enumerate(zip(was, value, strict=True))
+            parts[name] = {"of": len(value), "are": {str(place): new for place, (old, new) in pairs if old != new}}
+        else:
+            fields[name] = value
+    edit = {"fields": fields, "parts": parts}
+    told = {key: part for key, part in edit.items() if part}
+    return {**told, "mark": mark(message)} if told else None
+
+
+def _calls(message: BaseMessage) -> list[str | None]:
+    return [message.tool_call_id] if isinstance(message, ToolMessage) else [call["id"] for call in calls_of(message)]
+
+
+def _edited(message: BaseMessage, edit: Mapping[str, Any]) -> BaseMessage:
+    """The message with its edit; one that the app has changed since is sent as it is, and edited if it has to be."""
+    if "message" in edit or edit.get("mark") != mark(message):
+        return message
+    changes: dict[str, Any] = dict(edit.get("fields") or {})
+    for name, part in (edit.get("parts") or {}).items():
+        value = getattr(message, name, None)
+        if not isinstance(value, list) or len(value) != part["of"]:
+            return message
+        changes[name] = [part["are"].get(str(place), old) for place, old in enumerate(value)]
+    return altered(message, changes)
