@@ -362,7 +362,12 @@ def _late_result(messages: list[BaseMessage], writer: Writer) -> None:
 
 
 def _early_result(messages: list[BaseMessage], writer: Writer) -> None:
-    place = writer.dice.choice(_calling(messages))
+    last = max(_places(messages, ToolMessage), default=-1)
+    places = [at for at in _calling(messages) if at < last]
+    if not places:
+        _lose_result(messages, writer)
+        return
+    place = writer.dice.choice(places)
     # The results of reused ids would find an owner at the wrong place.
     result = messages.pop(writer.dice.choice([at for at in _places(messages, ToolMessage) if at > place]))
     messages.insert(place, result)

@@ -6,6 +6,7 @@ left out but what is in `kept`, and `edits` has the changed fields of messages t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -71,8 +72,12 @@ def view_of(messages: Sequence[BaseMessage], sent: Sequence[BaseMessage], valid:
     view: View = {}
     if gone is not None:
         view["upto"] = messages[gone].id
-        view["next"] = next((one.id for one in messages[gone + 1 :]), None)
-        view["kept"] = [one.id for one in messages[:gone] if one.id in by_id and one.id not in edits]
+        following = next((one.id for one in messages[gone + 1 :]), None)
+        # A repair may have moved some: those stand before what follows in one order or the other.
+        before_it = [one.id for one in itertools.takewhile(lambda one: one.id != following, sent)]
+        there = [one.id for one in messages[:gone] if one.id in by_id]
+        view["next"] = following
+        view["kept"] = [one for one in dict.fromkeys([*there, *before_it]) if one is not None and one not in edits]
     if edits:
         view["edits"] = edits
     return view
