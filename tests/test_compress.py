@@ -297,12 +297,20 @@ def test_what_stays_cannot_be_dropped_by_a_stage() -> None:
         def apply(self, draft: Draft) -> None:
             draft.drop(draft.units[-1])
 
-    class Careful:
+    class Pinned:
         def apply(self, draft: Draft) -> None:
             draft.edit(draft.units[0].entries[0], "careless", content="")
 
-    for stage in (Careless(), Careful()):
-        with pytest.raises(InvalidRequestError, match="draft"):
+    class Misspelt:
+        def apply(self, draft: Draft) -> None:
+            draft.edit(next(draft.editable()), "careless", contents="")
+
+    class Nothing:
+        def apply(self, draft: Draft) -> None:
+            draft.fold([], HumanMessage("?"))
+
+    for stage in (Careless(), Pinned(), Misspelt(), Nothing()):
+        with pytest.raises(InvalidRequestError, match="a stage"):
             compress_messages(turns(9), budget=("tokens", 600), stages=[stage])
 
 
@@ -315,6 +323,7 @@ def test_a_budget_in_messages() -> None:
     assert len(made.messages) <= 10
     assert made.report.edits == {}
     assert made.report.tokens_before == 121
+    assert "messages: " in str(made.report)
 
 
 class Awaited:
@@ -353,6 +362,8 @@ def test_a_fraction_of_what_the_model_takes_in() -> None:
         ({"budget": ("tokens", 100), "target": ("messages", 2)}, "different things"),
         ({"budget": ("tokens", 100), "stages": [DropOldest]}, "an object"),
         ({"budget": ("tokens", 100), "stages": ["drop"]}, "apply"),
+        ({"budget": ("tokens", 100), "stages": DropOldest()}, "a list"),
+        ({"budget": ("tokens", 100), "target": 50}, '"tokens", 1000'),
         ({"budget": ("tokens", 100), "stages": [Awaited()]}, "yields Ask"),
         ({"budget": ("tokens", 100), "pin": "human 0"}, "collection"),
         ({"budget": ("tokens", 100), "token_counter": 4}, "function"),
@@ -529,10 +540,11 @@ def test_no_call_for_a_small_gain() -> None:
 
 def test_a_summary_that_could_not_stay_is_not_paid_for() -> None:
     """Where what has to stay leaves room, the summary stays though the target is missed; where not, nobody is asked."""
-    for size, calls in ((10_000, 1), (16_000, 0)):
+    for size, last, calls in ((10_000, Shrink(), 1), (16_000, Shrink(), 1), (15_800, Shrink(), 0), (12_000, None, 1)):
         model = says("S.")
         given = [*turns(60), HumanMessage("look: " + "text " * (size // 5), id="last")]
-        made = summed(model, given, budget=4000)
+        stages: list[Stage] = [Summarize(model), DropOldest(), *([last] if last is not None else [])]
+        made = compress_messages(given, budget=("tokens", 4000), stages=stages)
         assert len(model.told) == calls
         assert ["S." in str(message.content) for message in made.messages].count(True) == calls
 
@@ -640,10 +652,19 @@ def test_a_counter_of_the_users() -> None:
     assert made.report.tokens_before == words(given)
 
 
+@pytest.mark.parametrize("given", ["hello", {"messages": []}, None, 3])
+def test_what_is_no_list_of_messages(given: Any) -> None:
+    """A text, a whole state or nothing is not taken for a conversation."""
+    for function in (repair_messages, lambda one: compress_messages(one, budget=("tokens", 900))):
+        with pytest.raises(InvalidRequestError, match="list of messages"):
+            function(given)
+
+
 def test_messages_in_other_forms() -> None:
     """What LangChain takes for messages is taken here."""
     made = compress_messages([("user", "Hi"), {"role": "assistant", "content": "Hello"}], budget=("tokens", 100))
     assert [message.type for message in made.messages] == ["human", "ai"]
+    assert [message.type for message in repair_messages([("user", "Hi")])] == ["human"]
 
 
 # -- ids, updates, state -----------------------------------------------------------------------------------------------

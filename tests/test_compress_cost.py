@@ -1,6 +1,7 @@
 """What compression costs and what it saves, as ratios: of calls of functions, of tokens, and of money; never seconds.
 
-A profiler counts the calls of functions, Python's and C's, which are the same on every machine and at every load.
+A profiler counts the calls of functions, Python's and C's, which are the same on every machine and at every load. What
+one call of C does to a whole list counts as one: `benchmarks.context` has the time of that.
 """
 
 from __future__ import annotations
@@ -148,12 +149,11 @@ class Prices(NamedTuple):
     summary: float
 
 
-CHEAPEST = "cached at 10 %, written at 125 %"
 PRICES = {
     "cached at 50 %": Prices(2.50, 1.25, 10.0, 0.15, 0.60),
     "cached at 25 %": Prices(2.00, 0.50, 8.00, 0.40, 1.60),
     # What is written to the cache costs a quarter more, and that is all that is not read from it.
-    CHEAPEST: Prices(3.75, 0.30, 15.0, 1.00, 5.00),
+    "cached at 10 %, written at 125 %": Prices(3.75, 0.30, 15.0, 1.00, 5.00),
 }
 
 
@@ -227,15 +227,9 @@ def test_a_session_takes_less(seed: int, summaries: bool) -> None:
 
 @pytest.mark.parametrize("summaries", [False, True], ids=["dropped", "summed up"])
 def test_a_recorded_session_takes_less(summaries: bool, transcripts: list[Path]) -> None:
-    """So do 150 calls of recorded conversations, one behind the other, and half of the cost in one case.
-
-    Their tool results are short. Where cached input costs a tenth, so that a long prompt costs little, and a summarizer
-    a third of the model, the summaries themselves are a tenth of what the session would cost without any compression.
-    """
+    """So do 150 calls of recorded conversations, one behind the other."""
     sent, costs = shares(long_thread(transcripts, 4 * CALLS), summaries=summaries)
     assert sent <= TOKENS
-    if summaries:
-        assert costs.pop(CHEAPEST) <= 0.5
     assert max(costs.values()) <= COST, costs
 
 

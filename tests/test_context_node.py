@@ -138,6 +138,12 @@ class Taken(MessagesState):
     context_state: str
 
 
+class Misnamed(MessagesState):
+    """A state with the field under another name."""
+
+    context: ContextState
+
+
 def test_states_that_cannot_be_replaced_in(loop: Loop) -> None:
     """Nothing is written over or appended that was to replace something: a field that takes whole values gets them."""
     node = ContextNode(budget=("tokens", 900))
@@ -145,6 +151,8 @@ def test_states_that_cannot_be_replaced_in(loop: Loop) -> None:
         invoked(loop, graph_of(node, Appended), turns(30))
     with pytest.raises(InvalidRequestError, match="another type"):
         invoked(loop, graph_of(node, Taken), turns(3))
+    with pytest.raises(InvalidRequestError, match="field context of the state"):
+        invoked(loop, graph_of(node, Misnamed), turns(3))
     ended = invoked(loop, graph_of(node, Plain), turns(30))
     assert ended["messages"] == compress_messages(turns(30), budget=("tokens", 900)).messages
     assert invoked(loop, graph_of(node, Plain), turns(3))["messages"] == turns(3)

@@ -176,6 +176,8 @@ def test_what_cannot_be_asked_for(loop: Loop) -> None:
     saver = InMemorySaver()
     with pytest.raises(InvalidRequestError, match="names no thread"):
         history(loop, saver, {"configurable": {}})
+    with pytest.raises(InvalidRequestError, match="names no thread"):
+        full_history(saver, "thread")  # type: ignore[arg-type]  # what is checked
     assert history(loop, saver, thread()) == []
     with pytest.raises(InvalidRequestError, match="has no checkpoint"):
         history(loop, saver, thread(checkpoint_id="1ef"))

@@ -13,7 +13,7 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
 from langgraph_durable import InvalidRequestError, UsageLimitError, durable
-from langgraph_durable.context import Price, UsageLedger
+from langgraph_durable.context import Price, UsageLedger, thread_usage
 from langgraph_durable.saver import DurableSaver
 from tests.conftest import KEPT
 from tests.paid_models import INPUT, SAVERS, Answer, PaidModel, asking, running, saver_of, sums, usage
@@ -75,6 +75,18 @@ def test_a_limit_is_of_a_thread(loop: Loop) -> None:
         with pytest.raises(UsageLimitError):
             running(graph, ledger, loop, name).invoke(INPUT)
     running(graph, UsageLedger(), loop, "one").invoke(None)
+
+
+def test_a_limit_is_raised(loop: Loop) -> None:
+    """The limit of a ledger can be set anew, and the thread goes on with the same graph; the error says so."""
+    saver, ledger = InMemorySaver(), UsageLedger(max_tokens=15)
+    run = running(asking(PaidModel(), saver, loop), ledger, loop)
+    run.invoke(INPUT)
+    with pytest.raises(UsageLimitError, match=r"ledger\.max_tokens = .*invoke\(None"):
+        run.invoke(INPUT)
+    ledger.max_tokens = 100
+    run.invoke(None)
+    assert thread_usage(saver, {"configurable": {"thread_id": "thread"}}).calls == 2
 
 
 def test_a_limit_without_a_checkpointer(loop: Loop) -> None:

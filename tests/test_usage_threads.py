@@ -205,7 +205,7 @@ def test_one_ledger_for_many_threads_at_once(saver: DurableSaver) -> None:
 def test_a_graph_without_a_saver_has_no_usage(loop: Loop) -> None:
     """Usage is asked of a saver, or of a graph that has one; anything else is refused."""
     for given in (asking(PaidModel(), None, loop), "agent.db", None):
-        with pytest.raises(InvalidRequestError, match="saver"):
+        with pytest.raises(InvalidRequestError, match="checkpointer"):
             usage(given, loop)
     with pytest.raises(InvalidRequestError, match="thread"):
         usage(InMemorySaver(), loop, None)

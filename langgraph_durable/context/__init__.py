@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph_durable.context.asks import Ask
 from langgraph_durable.context.compress import acompress_messages, compress_messages
-from langgraph_durable.context.draft import Draft, Unit
+from langgraph_durable.context.draft import Draft, Entry, Unit
 from langgraph_durable.context.history import afull_history, full_history
 from langgraph_durable.context.node import ContextNode, ContextState
 from langgraph_durable.context.repair import repair_messages
@@ -41,6 +41,7 @@ __all__ = [
     "Draft",
     "DropMedia",
     "DropOldest",
+    "Entry",
     "Price",
     "Shrink",
     "Size",

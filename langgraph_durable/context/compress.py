@@ -6,16 +6,16 @@ middleware, drive it in one form or the other. Below the budget it looks at each
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from inspect import iscoroutinefunction
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-from langchain_core.messages import AIMessage, BaseMessage, MessageLikeRepresentation, convert_to_messages
+from langchain_core.messages import AIMessage, BaseMessage, MessageLikeRepresentation
 
 from langgraph_durable.context.asks import Asking, adrive, drive
 from langgraph_durable.context.calibration import Calibration
 from langgraph_durable.context.draft import Draft, Pin
-from langgraph_durable.context.repair import repaired
+from langgraph_durable.context.repair import converted, repaired
 from langgraph_durable.context.results import Compressed, CompressionReport
 from langgraph_durable.context.ruler import Ruler
 from langgraph_durable.context.shrink import Shrink
@@ -57,6 +57,8 @@ class Options(NamedTuple):
             raise InvalidRequestError("token_counter is a function of a list of messages, that returns a number")
         if isinstance(pin, str):
             raise InvalidRequestError(f"pin is a function of a message or a collection of ids, and it was {pin!r}")
+        if stages is not None and not isinstance(stages, Iterable):
+            raise InvalidRequestError(f"stages is a list of stages, and it was {stages!r}")
         chosen = DEFAULT_STAGES if stages is None else tuple(stages)
         for stage in chosen:
             if isinstance(stage, type) or not callable(getattr(stage, "apply", None)):
@@ -113,7 +115,7 @@ def compress_messages(
     """
     options = Options.checked(budget=budget, target=target, stages=stages, pin=pin, token_counter=token_counter)
     found = limits(options.budget, options.target, window_of(model))
-    return drive(compressing(_converted(messages), options, found, state), None)
+    return drive(compressing(converted(messages), options, found, state), None)
 
 
 async def acompress_messages(
@@ -130,7 +132,7 @@ async def acompress_messages(
     """`compress_messages` for a coroutine: a model that summarises is awaited."""
     options = Options.checked(budget=budget, target=target, stages=stages, pin=pin, token_counter=token_counter)
     found = limits(options.budget, options.target, window_of(model))
-    return await adrive(compressing(_converted(messages), options, found, state), None)
+    return await adrive(compressing(converted(messages), options, found, state), None)
 
 
 def compressing(
@@ -142,7 +144,7 @@ def compressing(
     beside: int = 0,
 ) -> Asking[Compressed]:
     """`compress_messages`, decided; `beside` is how many tokens are sent beside the messages, such as tools."""
-    kept = state if state is not None and state.get("version") == VERSION else {}
+    kept = state if isinstance(state, Mapping) and state.get("version") == VERSION else {}
     learned, uncounted = _learned(messages, kept)
     view: Mapping[str, Any] = kept.get("view") or {}
     shown = viewed(messages, view)
@@ -162,7 +164,8 @@ def compressing(
     if before <= ruler.begin:
         made, after, draft = now, before, None
     else:
-        draft = ruler.draft(now, known, before, options.pin)
+        shrinks = any(isinstance(stage, Shrink) for stage in options.stages)
+        draft = ruler.draft(now, known, before, options.pin, shrinks=shrinks)
         made, after = yield from _shortened(draft, options.stages, ruler)
     report = CompressionReport(
         ruler.told(before),
@@ -173,6 +176,7 @@ def compressing(
         valid.notes,
         tuple(draft.failures) if draft is not None else (),
         draft.calls if draft is not None else 0,
+        sizes.unit,
     )
     # Nearly every call changes nothing, and what was left out stays what it was.
     if draft is not None or not seen.in_order:
@@ -202,12 +206,6 @@ def _shortened(draft: Draft, stages: Sequence[Stage], ruler: Ruler) -> Asking[tu
         draft.budget -= after - draft.tokens
         draft.target = min(draft.target, draft.budget)
     raise ruler.refusal(after)
-
-
-def _converted(messages: Sequence[MessageLikeRepresentation]) -> Sequence[BaseMessage]:
-    if all(issubclass(kind, BaseMessage) for kind in set(map(type, messages))):
-        return cast("Sequence[BaseMessage]", messages)
-    return convert_to_messages(messages)
 
 
 def _learned(messages: Sequence[BaseMessage], kept: Mapping[str, Any]) -> tuple[Calibration, int]:

@@ -86,7 +86,8 @@ class Unit:
 class Draft:
     """The conversation in units, oldest first, and the way to shorten it; stages work on nothing else.
 
-    Sizes are in tokens, or in messages where the budget is one of messages: `unit` says which.
+    Sizes are in tokens, or in messages where the budget is one of messages: `unit` says which. `shrinks` is whether
+    what has to stay will be shortened where there is no other way, `beside` what is sent and is no message.
     """
 
     def __init__(
@@ -100,11 +101,14 @@ class Draft:
         cost_of: Callable[[BaseMessage], int],
         beside: int = 0,
         unit: Literal["tokens", "messages"] = "tokens",
+        shrinks: bool = False,
     ) -> None:
         self.unit = unit
+        self.shrinks = shrinks
         self.budget = budget
         self.target = target
         self.cost_of = cost_of
+        self.beside = beside
         self.tokens = sum(costs) + beside
         self.calls: int = 0
         self.failures: list[str] = []
@@ -151,6 +155,11 @@ class Draft:
 
         `label` is what the report calls it.
         """
+        unknown = changes.keys() - type(entry.said).model_fields.keys()
+        if unknown:
+            raise InvalidRequestError(
+                f"a stage edits {', '.join(sorted(unknown))}, which a {entry.said.type} message has not"
+            )
         if entry.pinned:
             raise InvalidRequestError("a stage edits a message that is pinned: take messages from draft.editable()")
         made = altered(entry.message, changes)
@@ -172,6 +181,8 @@ class Draft:
 
     def fold(self, units: Sequence[Unit], summary: BaseMessage) -> None:
         """Put one message in the place of units, which has the id of the first message that it stands for."""
+        if not units:
+            raise InvalidRequestError("a stage folds no units into a message, which has no place then")
         for unit in units:
             self._check(unit)
         place = self._units.index(units[0])

@@ -81,8 +81,8 @@ def _has_deltas(graph: Any, key: str) -> bool:
     return type((getattr(graph, "channels", None) or {}).get(key)).__name__ == "DeltaChannel"
 
 
-def _checked(config: RunnableConfig) -> dict[str, Any]:
-    given = config.get("configurable") or {}
+def _checked(config: Any) -> dict[str, Any]:
+    given = config.get("configurable") or {} if isinstance(config, Mapping) else {}
     if not given.get("thread_id"):
         raise InvalidRequestError('the config names no thread: {"configurable": {"thread_id": ...}}')
     return dict(given)

@@ -98,11 +98,10 @@ class ContextNode(Runnable[Any, Any]):
                 f"persist='view' keeps what was left out in the state, which has no {' and no '.join(missing)}: add "
                 f"`{STATE}: ContextState` and `{SENT}: list[AnyMessage]` to it"
             )
-        if STATE in channels and getattr(channels[STATE], "operator", None) is not latest:
-            raise InvalidRequestError(
-                f"the state has a field {STATE} of another type, which a context node would write over: it is "
-                f"`{STATE}: ContextState`"
-            )
+        for name, channel in channels.items():
+            if (name == STATE) is not (getattr(channel, "operator", None) is latest):
+                what = "is of another type" if name == STATE else "is a ContextState, and would not be found"
+                raise InvalidRequestError(f"the field {name} of the state {what}: it is `{STATE}: ContextState`")
         if self._persist == "replace" and getattr(channels.get(self._key), "operator", None) in _CONCATENATING:
             raise InvalidRequestError(
                 f"the field {self._key} of the state appends whatever is written to it, and nothing can be replaced: "

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
-from langchain_core.messages import AIMessage, BaseMessage, ToolCall, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    MessageLikeRepresentation,
+    ToolCall,
+    ToolMessage,
+    convert_to_messages,
+)
 
 from langgraph_durable.context.calls import block_call, block_call_id, calls_of
 from langgraph_durable.context.survey import survey
 from langgraph_durable.core.conversation import UNKNOWN, closed
 from langgraph_durable.core.messages import altered
+from langgraph_durable.errors import InvalidRequestError
 
 NOT_MADE = "This tool call was not made: its arguments could not be read."
 """What a model is told of a call that nobody could have made."""
@@ -28,7 +36,7 @@ class Repaired(NamedTuple):
     notes: tuple[str, ...]
 
 
-def repair_messages(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+def repair_messages(messages: Sequence[MessageLikeRepresentation]) -> list[BaseMessage]:
     """The conversation as model providers accept it; nothing that is given is changed, and what is in order stays.
 
     - A result whose call is not there goes; one that is not right behind its call moves there; of several results of
@@ -40,7 +48,18 @@ def repair_messages(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
 
     The results that are added have the same ids whenever the same conversation is repaired.
     """
-    return repaired(messages, in_order=survey(messages).in_order).messages
+    given = converted(messages)
+    return repaired(given, in_order=survey(given).in_order).messages
+
+
+def converted(messages: Sequence[MessageLikeRepresentation]) -> Sequence[BaseMessage]:
+    """Messages in whatever form LangChain takes them. InvalidRequestError for what is no list of them."""
+    if isinstance(messages, str) or not isinstance(messages, Sequence):
+        what = "a whole state" if isinstance(messages, Mapping) else f"a {type(messages).__name__}"
+        raise InvalidRequestError(f"messages is a list of messages, and it was {what}")
+    if all(issubclass(kind, BaseMessage) for kind in set(map(type, messages))):
+        return cast("Sequence[BaseMessage]", messages)
+    return convert_to_messages(messages)
 
 
 def closings(messages: Sequence[Any], results: Mapping[str, ToolMessage]) -> list[ToolMessage]:

@@ -16,7 +16,8 @@ class CompressionReport:
     """What was done. Sizes are in tokens, or in messages where the budget is; messages are told by their ids.
 
     `edits` has the messages that were edited by what was done: "cleared", "shortened", "media", "shrunk", and what
-    stages of the user's say. `repaired` and `failures` are sentences; `summary_calls` counts calls of a model.
+    stages of the user's say. `repaired` and `failures` are sentences; `summary_calls` counts calls of a model. `unit`
+    is what sizes are in.
     """
 
     tokens_before: int
@@ -27,6 +28,7 @@ class CompressionReport:
     repaired: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
     summary_calls: int = 0
+    unit: str = "tokens"
 
     @property
     def cleared(self) -> tuple[str, ...]:
@@ -65,7 +67,7 @@ class CompressionReport:
         done += [f"{len(self.repaired)} repairs"] if self.repaired else []
         told = ", ".join(done) or "nothing done"
         failed = "".join(f"\n  failed: {reason}" for reason in self.failures)
-        return f"{self.tokens_before:,} -> {self.tokens_after:,} tokens: {told}{failed}"
+        return f"{self.tokens_before:,} -> {self.tokens_after:,} {self.unit}: {told}{failed}"
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,9 @@ class Ruler:
             return 1
         return self._counter([message]) if self._counter is not None else tokens_of(message)
 
-    def draft(self, messages: Sequence[BaseMessage], costs: Sequence[int] | None, whole: int, pin: Pin) -> Draft:
+    def draft(
+        self, messages: Sequence[BaseMessage], costs: Sequence[int] | None, whole: int, pin: Pin, *, shrinks: bool
+    ) -> Draft:
         """The conversation in units; what the whole is more than its parts goes with none of them."""
         if costs is None or self._messages or self._counter is not None:
             costs = [self.one(message) for message in messages]
@@ -65,6 +67,7 @@ class Ruler:
             cost_of=self.one,
             beside=whole - sum(costs),
             unit="messages" if self._messages else "tokens",
+            shrinks=shrinks,
         )
 
     def told(self, size: int) -> int:

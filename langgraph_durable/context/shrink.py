@@ -55,6 +55,18 @@ class Shrink:
             changes = without_blocks(entry.message, _is_no_text) if draft.over > 0 else {}
             if changes:
                 draft.edit(entry, LABEL, **changes)
+        for unit in draft.open():
+            if draft.over > 0 and unit.kind == "summary":
+                draft.drop(unit)
+
+
+def least(draft: Draft) -> int:
+    """The size that what has to stay can be cut down to."""
+    whole = sum(one.cost for unit in draft.units if unit.fixed or unit.kept for one in unit.entries)
+    for entry in draft.kept():
+        cut = altered(entry.message, _shorter(entry.said, SHORTEST, _ROUNDS[-1]))
+        whole -= entry.cost - min(entry.cost, draft.cost_of(altered(cut, without_blocks(cut, _is_no_text))))
+    return whole
 
 
 def _cut_down(draft: Draft, entries: list[Entry], each: _Round) -> None:

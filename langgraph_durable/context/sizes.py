@@ -35,7 +35,10 @@ def checked_target(target: Any, budget: Size) -> Size | float:
     """What is compressed to: a share of the budget, or a size in the same unit."""
     if isinstance(target, float) or (isinstance(target, int) and not isinstance(target, bool)):
         if not 0 < target <= 1:
-            raise InvalidRequestError(f"target is a share of the budget, above 0 and at most 1, and it was {target!r}")
+            raise InvalidRequestError(
+                'target is a share of the budget, above 0 and at most 1, or a size such as ("tokens", 1000), and it '
+                f"was {target!r}"
+            )
         return float(target)
     size = checked_size(target, "target")
     if (size[0] == "messages") != (budget[0] == "messages"):

@@ -107,7 +107,7 @@ class DropOldest:
             if unit.kind != "summary":
                 draft.drop(unit)
         for unit in draft.open():
-            if draft.over > 0 and unit.kind == "summary":
+            if draft.over > 0 and unit.kind == "summary" and not draft.shrinks:
                 draft.drop(unit)
         if draft.tokens < before:
             draft.align()

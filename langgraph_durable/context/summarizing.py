@@ -20,6 +20,7 @@ from langgraph.errors import GraphBubbleUp
 
 from langgraph_durable.context.asks import Ask, Asking, Recall, Remember
 from langgraph_durable.context.draft import SOURCE, SUMMARY, Draft, Unit, is_summary
+from langgraph_durable.context.shrink import least
 from langgraph_durable.context.sizes import window_of
 from langgraph_durable.context.stages import cut_middle
 from langgraph_durable.context.tokens import BYTES, is_media, tokens_of, without_data
@@ -134,7 +135,11 @@ class Summarize:
             return self.most
         # What has to stay may leave less: a summary that could not stay would be paid for in vain.
         left = draft.budget - draft.tokens + droppable - HEADING_COST
-        return min(self.most, draft.target // SHARE, left)
+        room = min(self.most, draft.target // SHARE)
+        if left + HEADING_COST < 0 and draft.shrinks:
+            # What has to stay is shortened in any case, and a little more of it makes the room.
+            left = draft.budget - least(draft) - draft.beside - HEADING_COST
+        return min(room, left)
 
     def _summary(self, draft: Draft, units: Sequence[Unit], room: int) -> Asking[str]:
         summary = ""

@@ -21,6 +21,7 @@ from langchain_core.outputs import LLMResult
 from langgraph_durable.context.usage.places import Places, Where
 from langgraph_durable.context.usage.prices import Prices, Pricing, checked, cost_of, pricing
 from langgraph_durable.context.usage.records import (
+    CACHED,
     MAIN,
     NAMELESS,
     RETRY,
@@ -49,7 +50,8 @@ class UsageLedger(BaseCallbackHandler):
     "provider:name", a function of a record, or "genai-prices" for the prices in the package of that name.
 
     With `max_tokens` (input and output) or `max_cost` a call is not made, and UsageLimitError raised, once the thread
-    has used as much; the journal of the thread is read for it before each call. Calls of which it is not known what
+    has used as much; the journal of the thread is read for it before each call. They are attributes, which may be set
+    to other limits at any time. Calls of which it is not known what
     they cost count nothing against `max_cost`; it is logged.
 
     Where no checkpointer can be found the records are only here, in `records`. Calls that LangChain's cache answers
@@ -66,8 +68,8 @@ class UsageLedger(BaseCallbackHandler):
                 checked(limit, name)
         if max_cost is not None and self._price is None:
             raise InvalidRequestError('max_cost needs prices: UsageLedger(prices="genai-prices", max_cost=...)')
-        self._max_tokens = max_tokens
-        self._max_cost = max_cost
+        self.max_tokens = max_tokens
+        self.max_cost = max_cost
         self._places = Places()
         self._shelf = Shelf()
         self._lock = threading.Lock()
@@ -132,6 +134,11 @@ class UsageLedger(BaseCallbackHandler):
             return
         record = finished(call, response, time.perf_counter())
         record["cost"] = self._cost(record)
+        if self.max_tokens is not None and record["input"] is None and record["purpose"] != CACHED:
+            model = record["model"] or NAMELESS
+            self._shelf.say(
+                f"the tokens of {model}", f"calls of model {model!r} tell no tokens: max_tokens does not count them"
+            )
         self._shelf.put(where, record)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
@@ -150,7 +157,7 @@ class UsageLedger(BaseCallbackHandler):
             if run_id in self._calls:
                 return  # this ledger is in the callbacks twice
         where = self._places.find(metadata)
-        if self._max_tokens is not None or self._max_cost is not None:
+        if self.max_tokens is not None or self.max_cost is not None:
             self._check(where)
         call = Call(run_id, where.thread_id, time.time(), time.perf_counter(), MAIN, metadata, batch, parent)
         with self._lock:
@@ -183,15 +190,15 @@ class UsageLedger(BaseCallbackHandler):
 
     def _check(self, where: Where) -> None:
         records = self._shelf.of_thread(where)
-        if self._max_tokens is not None:
+        if self.max_tokens is not None:
             used = sum((record["input"] or 0) + (record["output"] or 0) for record in records)
-            if used >= self._max_tokens:
-                raise _limit(where.thread_id, used, self._max_tokens, "tokens")
-        if self._max_cost is not None:
+            if used >= self.max_tokens:
+                raise _limit(where.thread_id, used, self.max_tokens, "tokens")
+        if self.max_cost is not None:
             costs = (self._cost(record) if record["cost"] is None else record["cost"] for record in records)
             spent = sum(cost for cost in costs if cost is not None)
-            if spent >= self._max_cost:
-                raise _limit(where.thread_id, spent, self._max_cost, "cost")
+            if spent >= self.max_cost:
+                raise _limit(where.thread_id, spent, self.max_cost, "cost")
 
     def _cost(self, record: UsageRecord) -> float | None:
         try:
@@ -199,7 +206,7 @@ class UsageLedger(BaseCallbackHandler):
         except Exception as error:  # noqa: BLE001  an app's function may raise anything, and the call has been paid for
             self._shelf.say("the prices", f"prices failed, and what calls cost stays unknown: {error!r}")
             return None
-        if cost is None and record["failed"] is None and self._max_cost is not None:
+        if cost is None and record["failed"] is None and self.max_cost is not None:
             model = record["model"] or NAMELESS
             self._shelf.say(
                 f"the price of {model}", f"calls of model {model!r} have no price: max_cost does not count them"
@@ -213,8 +220,8 @@ _NO_CALL: tuple[None, Where] = (None, Where("", None, True))
 def _limit(thread_id: str, spent: float, limit: float, unit: str) -> UsageLimitError:
     told = f"{spent} of max_tokens={limit}" if unit == "tokens" else f"{spent:.6g} of max_cost={limit:.6g}"
     return UsageLimitError(
-        f"the model calls of thread {thread_id!r} have used {told}; the next was not made. With a ledger that has a "
-        "higher limit the thread goes on from here: graph.invoke(None, config)",
+        f"the model calls of thread {thread_id!r} have used {told}; the next was not made. Raise the limit "
+        f"(ledger.max_{unit} = ...) and go on from here: graph.invoke(None, config)",
         thread_id=thread_id,
         spent=spent,
         limit=limit,

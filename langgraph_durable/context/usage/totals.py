@@ -13,6 +13,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.pregel import Pregel
 
@@ -26,11 +27,13 @@ _DAYS = {"day": 1.0, "month": 365.25 / 12, "year": 365.25}
 
 def thread_usage(
     graph_or_saver: Pregel[Any, Any, Any, Any] | BaseCheckpointSaver[Any],
-    thread_id: str | Sequence[str],
+    thread_id: str | Sequence[str] | RunnableConfig,
     *,
     prices: Prices = None,
 ) -> UsageReport:
     """What the model calls of a thread, or of several together, have used: those that ran with a `UsageLedger`.
+
+    `thread_id` is an id, several of them, or a config that names a thread.
 
     Costs are as they were recorded, or, with `prices` (as for the ledger), what the calls cost at these. A thread that
     has no records, or is not there, has used nothing. InvalidRequestError for a graph that has no saver.
@@ -41,7 +44,7 @@ def thread_usage(
 
 async def athread_usage(
     graph_or_saver: Pregel[Any, Any, Any, Any] | BaseCheckpointSaver[Any],
-    thread_id: str | Sequence[str],
+    thread_id: str | Sequence[str] | RunnableConfig,
     *,
     prices: Prices = None,
 ) -> UsageReport:
@@ -261,8 +264,10 @@ def _grouped(records: Iterable[UsageRecord], name: Callable[[UsageRecord], str])
 def _ids(thread_id: Any) -> tuple[str, ...]:
     if isinstance(thread_id, Sequence) and not isinstance(thread_id, str):
         return tuple(dict.fromkeys(str(one) for one in thread_id))
+    if isinstance(thread_id, Mapping):
+        thread_id = (thread_id.get("configurable") or {}).get("thread_id")
     if thread_id is None:
-        raise InvalidRequestError("usage is that of a thread, and thread_id is None")
+        raise InvalidRequestError("usage is that of a thread, and no thread_id was given")
     return (str(thread_id),)
 
 
