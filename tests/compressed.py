@@ -20,7 +20,7 @@ Messages = list[BaseMessage]
 Size = tuple[Any, int]
 
 BUDGETS = (1_500, 4_000, 8_000, 16_000)
-SEEDS, FEWER_SEEDS, ALL_SEEDS, CHUNK = 100, 50, 1_000, 50
+SEEDS, FEWER_SEEDS, ALL_SEEDS, CHUNK = 50, 25, 1_000, 25
 """Conversations that every run looks at, or in costly ways; those of the long test; those in memory at once."""
 
 

@@ -865,6 +865,7 @@ def test_usage_of_calls_that_fail(way: Way, tmp_path: Path) -> None:
         assert thread_usage(saver, "thread") == report
 
 
+@pytest.mark.soak
 def test_what_compression_saves(path: str) -> None:
     """A session of 150 calls takes at most 30 % of the input, and 48 % of the cost, of the same without compression."""
     session = generated(150, seed=7)
