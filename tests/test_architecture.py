@@ -61,6 +61,7 @@ LAYERS: dict[str, set[str]] = {
     "context": {
         "channels",
         "context",
+        "core.collector",
         "core.conversation",
         "core.driving",
         "core.messages",

@@ -24,6 +24,7 @@ from langgraph_durable.context.stages import ClearToolResults, DropMedia, DropOl
 from langgraph_durable.context.survey import survey
 from langgraph_durable.context.tokens import TokenCounter, count_tokens, tokens_of
 from langgraph_durable.context.views import edited, view_of, viewed
+from langgraph_durable.core.collector import uncollected
 from langgraph_durable.errors import InvalidRequestError
 
 VERSION = 1
@@ -151,7 +152,8 @@ def compressing(
     estimating = sizes.unit == "tokens" and options.counter is count_tokens
     calibration = learned if estimating else Calibration()
     beside = beside if sizes.unit == "tokens" else 0
-    seen = survey(shown)
+    with uncollected(len(shown)):
+        seen = survey(shown)
     valid = repaired(shown, in_order=seen.in_order)
     now, costs = valid.messages, seen.costs
     for place, message in edited(valid.messages, view).items():
@@ -165,7 +167,8 @@ def compressing(
         made, after, draft = now, before, None
     else:
         shrinks = any(isinstance(stage, Shrink) for stage in options.stages)
-        draft = ruler.draft(now, known, before, options.pin, shrinks=shrinks)
+        with uncollected(len(now)):
+            draft = ruler.draft(now, known, before, options.pin, shrinks=shrinks)
         made, after = yield from _shortened(draft, options.stages, ruler)
     report = CompressionReport(
         ruler.told(before),
@@ -180,19 +183,22 @@ def compressing(
     )
     # Nearly every call changes nothing, and what was left out stays what it was.
     if draft is not None or not seen.in_order:
-        view = view_of(messages, made, valid.messages)
+        with uncollected(len(messages)):
+            view = view_of(messages, made, valid.messages)
     return Compressed(made, _state(made, view, learned, after if estimating else None), report, messages)
 
 
 def _shortened(draft: Draft, stages: Sequence[Stage], ruler: Ruler) -> Asking[tuple[list[BaseMessage], int]]:
     asked: set[int] = set()
+    size = len(draft.units)
     for _ in range(TRIES):
         for place, stage in enumerate(stages):
             if draft.excess <= 0:
                 break
             if place in asked:
                 continue
-            asking = stage.apply(draft)
+            with uncollected(size):
+                asking = stage.apply(draft)
             if asking is not None:
                 asked.add(place)
                 yield from asking

@@ -52,7 +52,9 @@ class Entry:
     def message(self) -> BaseMessage:
         """The message with the edits that were made so far."""
         if self._made is None:
-            self._made = altered(self.said, self.changes)
+            made = altered(self.said, self.changes)
+            how = {"cleared": True, "strategy": self.labels[-1], "mark": mark(made)}
+            self._made = altered(made, {"response_metadata": {**made.response_metadata, EDITED: how}})
         return self._made
 
     def edit(self, changes: dict[str, Any], label: str) -> None:
@@ -162,12 +164,10 @@ class Draft:
             )
         if entry.pinned:
             raise InvalidRequestError("a stage edits a message that is pinned: take messages from draft.editable()")
-        made = altered(entry.message, changes)
-        cost = self.cost_of(made)
+        cost = self.cost_of(altered(entry.said, {**entry.changes, **changes}))
         if cost >= entry.cost:
             return False
-        how = {"cleared": True, "strategy": label, "mark": mark(made)}
-        entry.edit({**changes, "response_metadata": {**made.response_metadata, EDITED: how}}, label)
+        entry.edit(changes, label)
         self.tokens += cost - entry.cost
         entry.cost = cost
         return True
