@@ -503,6 +503,25 @@ def test_persist_is_checked() -> None:
         ContextNode(budget=("tokens", 900), persist="both")  # type: ignore[arg-type]  # what is checked
 
 
+def test_a_deep_agent(path: str) -> None:
+    """The same in an agent of deepagents, which brings middleware and tools of its own."""
+    deepagents = pytest.importorskip("deepagents")
+    from langgraph_durable.context import ContextMiddleware, UsageLedger, UsageMiddleware, full_history, thread_usage
+
+    model = Counting(answer=lambda messages: AIMessage("Fine."), beside=3000)
+    own = ContextMiddleware(budget=("tokens", 12_000), stages=stages(says("S.")))
+    with SqliteSaver(path) as saver:
+        middleware = [UsageMiddleware(UsageLedger()), own]
+        graph = deepagents.create_deep_agent(model=model, tools=[], middleware=middleware, checkpointer=saver)
+        asked = [HumanMessage(f"Question {turn} " + "word " * 400, id=f"q{turn}") for turn in range(30)]
+        for one in asked:
+            ended = graph.invoke({"messages": [one]}, thread())
+        assert len(ended["messages"]) < 60
+        assert [one for one in full_history(graph, thread()) if one.type == "human"] == asked
+        assert thread_usage(graph, "thread").by_purpose["main"].input == sum(map(model.counted, model.told))
+    assert all(model.counted(told) <= 12_000 for told in model.told)
+
+
 def test_what_a_placeholder_costs_the_state() -> None:
     """Clearing keeps the messages, so that an app which shows them shows all turns."""
     given = turns(6)
