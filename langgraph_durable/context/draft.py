@@ -237,7 +237,8 @@ class Draft:
             return
         # A request may come in several messages; many messages in a row are no request.
         self._units[place].kept = True
-        room = self.target // 4 - self._units[place].cost
+        staying = self.beside + sum(unit.cost for unit in self._units if unit.fixed or unit.kept)
+        room = min(self.target // 4 - self._units[place].cost, self.budget - staying)
         while place > 0 and self._units[place - 1].kind == "human" and self._units[place - 1].cost <= room:
             place -= 1
             self._units[place].kept = True
