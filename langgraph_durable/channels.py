@@ -1,4 +1,4 @@
-"""The channels of the run that a task belongs to: LangGraph shows them in one place only.
+"""The task that runs here, and the channels of its run, which LangGraph shows in one place only.
 
 That is the function for reading the state, in the config of every task. ToolNode, which is LangGraph's own, takes them
 out of it in the same way.
@@ -10,8 +10,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.config import get_config
 
 _READ = "__pregel_read"
+
+
+def config_here() -> RunnableConfig | None:
+    """The config of the task that runs here; None outside of one, and in coroutines before Python 3.11."""
+    try:
+        return get_config()
+    except RuntimeError:
+        return None
 
 
 def channels_here(

@@ -93,17 +93,6 @@ def kept(messages: Sequence[BaseMessage]) -> Messages:
     return [*instructions(messages), *middle, *unit]
 
 
-def together(messages: Sequence[BaseMessage]) -> Messages:
-    """The messages of the user right before the last one, which may belong to it."""
-    asked = request(messages)
-    place = next((at for at in range(len(messages)) if messages[at] is asked), 0)
-    found: Messages = []
-    while place and isinstance(messages[place - 1], HumanMessage) and not is_summary(messages[place - 1]):
-        place -= 1
-        found.append(messages[place])
-    return found
-
-
 def shortest(message: BaseMessage) -> BaseMessage:
     """A message of which every text is down to a beginning: what no way of shortening texts gets below."""
     if isinstance(message, SystemMessage):

@@ -16,8 +16,8 @@ from weakref import WeakKeyDictionary
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, CheckpointMetadata, CheckpointTuple
-from langgraph.config import get_config
 
+from langgraph_durable.channels import config_here
 from langgraph_durable.errors import InvalidRequestError, RunCancelledError
 
 FIXED = "00000000-0000-6000-8000-000000000000"
@@ -107,11 +107,9 @@ class Journal(NamedTuple):
 
 def journal_here(namespace: str, config: RunnableConfig | None = None) -> Journal | None:
     """The journal of the thread that the running task belongs to; None outside of one, and where nothing is stored."""
+    config = config or config_here()
     if config is None:
-        try:
-            config = get_config()
-        except RuntimeError:
-            return None
+        return None
     given: Mapping[str, Any] = config.get("configurable") or {}
     saver, thread_id = given.get("__pregel_checkpointer"), given.get("thread_id")
     if not isinstance(saver, BaseCheckpointSaver) or thread_id is None:

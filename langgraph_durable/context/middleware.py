@@ -12,11 +12,10 @@ from langchain.agents.middleware import AgentMiddleware, AgentState
 from langchain.agents.middleware.types import ExtendedModelResponse, ModelRequest, ModelResponse, PrivateStateAttr
 from langchain_core.exceptions import ContextOverflowError
 from langchain_core.messages import AnyMessage
-from langchain_core.runnables import RunnableConfig
-from langgraph.config import get_config
 from langgraph.types import Command
 from typing_extensions import NotRequired
 
+from langgraph_durable.channels import config_here
 from langgraph_durable.context.asks import Asking, adrive, drive
 from langgraph_durable.context.compress import Options, compressing
 from langgraph_durable.context.draft import Pin
@@ -68,7 +67,7 @@ class ContextMiddleware(AgentMiddleware[ContextAgentState, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ExtendedModelResponse[Any]:
         """Send what fits, and keep what that took."""
-        config = _config()
+        config = config_here()
         made = self._checked(drive(self._compressing(request), self._paid.of(config), config))
         try:
             response = handler(_with(request, made))
@@ -83,7 +82,7 @@ class ContextMiddleware(AgentMiddleware[ContextAgentState, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ExtendedModelResponse[Any]:
         """`wrap_model_call` for a coroutine."""
-        config = _config()
+        config = config_here()
         made = self._checked(await adrive(self._compressing(request), self._paid.of(config), config))
         try:
             response = await handler(_with(request, made))
@@ -141,10 +140,3 @@ def _beside(request: ModelRequest[Any]) -> int:
 def _is_overflow(error: Exception) -> bool:
     """Whether a provider has refused a prompt as too long: LangChain's error for it, or OpenAI's, whose text varies."""
     return isinstance(error, ContextOverflowError) or getattr(error, "code", None) == "context_length_exceeded"
-
-
-def _config() -> RunnableConfig | None:
-    try:
-        return get_config()
-    except RuntimeError:
-        return None

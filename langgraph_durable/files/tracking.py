@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.config import get_config
 
-from langgraph_durable.channels import channels_here
+from langgraph_durable.channels import channels_here, config_here
 from langgraph_durable.errors import InvalidRequestError
 from langgraph_durable.files.contents import Found, find
 from langgraph_durable.files.places import Place, placed, rooted
@@ -64,11 +63,7 @@ class Tracking(NamedTuple):
 
 def tracking(config: RunnableConfig | None = None) -> Tracking:
     """What the task that runs here knows. InvalidRequestError where none does, or its state has no place for it."""
-    if config is None:
-        try:
-            config = get_config()
-        except RuntimeError:
-            config = None
+    config = config or config_here()
     channels = channels_here(config, lambda part: bool(channels_in(part)))
     if channels is None:
         raise InvalidRequestError(

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.config import get_config
 
+from langgraph_durable.channels import config_here
 from langgraph_durable.context.journal import Journal, journal_here
 from langgraph_durable.context.usage.records import NAMESPACE
 
@@ -44,7 +44,7 @@ class Places:
 
     def note(self, metadata: Mapping[str, Any]) -> None:
         """Remember the task that runs here, if it is that of the metadata."""
-        config, task = _config(), _task(metadata)
+        config, task = config_here(), _task(metadata)
         if config is None or not all(task) or task[1] != _namespace(config.get("metadata")):
             return
         with self._lock:
@@ -55,7 +55,7 @@ class Places:
 
     def find(self, metadata: Mapping[str, Any]) -> Where:
         """Where a call with these metadata belongs. What is around it may be another task, that of an outer graph."""
-        config, task = _config(), _task(metadata)
+        config, task = config_here(), _task(metadata)
         here = _where(config) if config is not None else None
         if here is not None and config is not None and task[1] in ("", _namespace(config.get("metadata"))):
             return here
@@ -98,14 +98,6 @@ def _where(config: RunnableConfig) -> Where:
     attempt = getattr(getattr(runtime, "execution_info", None), "node_attempt", 1)
     journal = journal_here(NAMESPACE, config)
     return Where(_thread(given), journal, True, attempt if isinstance(attempt, int) else 1)
-
-
-def _config() -> RunnableConfig | None:
-    """The config of the task that runs here."""
-    try:
-        return get_config()
-    except RuntimeError:
-        return None
 
 
 def _task(metadata: Mapping[str, Any]) -> tuple[str, str]:
