@@ -362,6 +362,7 @@ IN_PLACE: dict[str, tuple[Callable[[str], Any], Callable[[Any], None]]] = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("case", IN_PLACE)
 @pytest.mark.parametrize(("cold", "twice"), [(False, False), (True, False), (False, True)], ids=["warm", "cold", "hot"])
 @pytest.mark.parametrize("beside", ["alike", "plain", "failed"])

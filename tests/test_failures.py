@@ -459,7 +459,9 @@ def test_aiosqlite_from_another_thread(path: str) -> None:
         late.get_tuple(thread())
 
 
-@pytest.mark.parametrize("given", [None, 7, b"agent.db", "agent\0.db", object()], ids=repr)
+@pytest.mark.parametrize(
+    "given", [None, 7, b"agent.db", "agent\0.db", object()], ids=lambda given: type(given).__name__
+)
 def test_something_that_is_no_database(given: Any) -> None:
     """What is neither a path nor a connection is refused as a mistake of the caller's."""
     with pytest.raises(ValueError, match="path"):

@@ -63,10 +63,13 @@ def delete(saver: DurableSaver, name: str) -> None:
 # What is raised in a generator that is thrown away goes nowhere, by Python's rules.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("call", [put, get, delete])
-def test_nobody_waits_for_who_was_interrupted(call: Callable[[DurableSaver, str], None], place: str) -> None:
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.soak)])
+def test_nobody_waits_for_who_was_interrupted(
+    call: Callable[[DurableSaver, str], None], place: str, every: int
+) -> None:
     """Wherever Ctrl-C strikes, other threads, and the same one, go on storing and reading, and see all they stored."""
     with saver_at(place) as saver:
-        for nth in range(1, 2000):
+        for nth in range(1, 2000, every):
             if call is not put:
                 put(saver, f"given {nth}")
             name = f"{'new' if call is put else 'given'} {nth}"

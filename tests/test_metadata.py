@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import datetime
 from decimal import Decimal
@@ -148,7 +149,7 @@ STORED: dict[str, dict[str, Any]] = {
         ({"%": 1}, set()),
         ({"x": object()}, set()),
     ],
-    ids=str,
+    ids=lambda part: " ".join(sorted(part)) if isinstance(part, set) else json.dumps(part, default=lambda _: "object"),
 )
 def test_filters(face: Face, wanted: dict[str, Any], expected: set[str]) -> None:
     """A filter finds the checkpoints whose metadata has an equal value at each of its keys, whatever the keys are."""

@@ -497,7 +497,7 @@ def run_program(
             saver.close()
 
 
-@settings(programs, max_examples=25)
+@settings(programs, max_examples=8)
 @given(data=st.data())
 def test_every_checkpoint_comes_back(
     data: st.DataObject, new_database: Callable[[], Iterator[Any]], loop: asyncio.AbstractEventLoop | None
@@ -507,6 +507,18 @@ def test_every_checkpoint_comes_back(
         run_program(data, database, loop)
 
 
+@pytest.mark.soak
+@settings(programs, max_examples=100)
+@given(data=st.data())
+def test_every_checkpoint_of_many_programs(
+    data: st.DataObject, new_database: Callable[[], Iterator[Any]], loop: asyncio.AbstractEventLoop | None
+) -> None:
+    """The same for more programs."""
+    for database in new_database():
+        run_program(data, database, loop)
+
+
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("case", IN_PLACE)
 def test_an_edit_in_place_is_stored(case: str, face: Face) -> None:
     """A stored message that is changed in place is another one in the next checkpoint, and what it was in the last."""
@@ -525,6 +537,7 @@ def test_an_edit_in_place_is_stored(case: str, face: Face) -> None:
     assert [form(message) for message in face.messages(thread())] == expected[-1]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("case", IN_PLACE)
 def test_what_is_read_is_the_readers_own(case: str, face: Face) -> None:
     """Changing a message that was read changes nothing for who reads it next, or for what is stored later."""
@@ -577,7 +590,7 @@ def test_what_another_saver_did_is_seen(how: str, reads: bool, shared: str, open
             assert face.values(config)["note"] == label * 100
 
 
-@settings(programs, max_examples=12)
+@settings(programs, max_examples=5)
 @given(data=st.data())
 def test_every_checkpoint_comes_back_encrypted(data: st.DataObject, new_database: Callable[[], Iterator[Any]]) -> None:
     """The same with a serializer that encrypts."""
@@ -585,7 +598,7 @@ def test_every_checkpoint_comes_back_encrypted(data: st.DataObject, new_database
         run_program(data, database, None, EncryptedSerializer.from_pycryptodome_aes(key=KEY))
 
 
-@settings(programs, max_examples=12)
+@settings(programs, max_examples=5)
 @given(data=st.data())
 def test_every_checkpoint_comes_back_through_another_serializer(
     data: st.DataObject, new_database: Callable[[], Iterator[Any]]

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from langchain_core.messages import BaseMessage, convert_to_messages, messages_to_dict
 from langgraph.graph import END, START, MessagesState, StateGraph
 
@@ -80,9 +81,10 @@ def read_back(url: str, names: list[str]) -> list[Any]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_recorded_conversations(shared: str, transcripts: list[Path]) -> None:
-    """Of every conversation, whose turns were run in one form and the other by turns, every message comes back."""
-    conversations = recorded(transcripts)
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.soak)])
+def test_recorded_conversations(shared: str, transcripts: list[Path], every: int) -> None:
+    """Of a conversation, whose turns were run in one form and the other by turns, every message comes back."""
+    conversations = dict(list(recorded(transcripts).items())[::every])
     assert conversations
     loop = asyncio.new_event_loop()
     try:
