@@ -20,20 +20,13 @@ Messages = list[BaseMessage]
 Size = tuple[Any, int]
 
 BUDGETS = (1_500, 4_000, 8_000, 16_000)
-SEEDS, FEWER_SEEDS, ALL_SEEDS, CHUNK = 50, 25, 1_000, 25
-"""Conversations that every run looks at, or in costly ways; those of the long test; those in memory at once."""
+SEEDS, ALL_SEEDS, CHUNK = 25, 1_000, 25
+"""Conversations that every run looks at; those of the long test; those in memory at once."""
 
-
-def _chunks(always: int) -> list[Any]:
-    return [
-        pytest.param(
-            range(start, start + CHUNK), id=f"seeds {start}-", marks=() if start < always else pytest.mark.soak
-        )
-        for start in range(0, ALL_SEEDS, CHUNK)
-    ]
-
-
-CHUNKS, FEWER_CHUNKS = _chunks(SEEDS), _chunks(FEWER_SEEDS)
+CHUNKS = [
+    pytest.param(range(start, start + CHUNK), id=f"seeds {start}-", marks=() if start < SEEDS else pytest.mark.soak)
+    for start in range(0, ALL_SEEDS, CHUNK)
+]
 
 
 def with_ids(messages: Messages) -> Messages:

@@ -596,6 +596,16 @@ def by_hand() -> dict[str, list[BaseMessage]]:
     call = ToolCall(name="put", args=args, id="call_many", type="tool_call")
     it.model([call])
     it.results([call])
+    it = write("arguments of numbers, last")
+    it.human()
+    call = ToolCall(name="put", args={"rows": [[0.123456] * 10] * 1_000}, id="call_rows", type="tool_call")
+    it.model([call])
+    it.results([call])
+    it = write("arguments that broke off, last")
+    it.human()
+    broken: Any = {"name": "put", "args": '{"text": "' + it.text(30_000), "id": "call_broken", "error": None}
+    it.add(AIMessage("", invalid_tool_calls=[{**broken, "type": "invalid_tool_call"}]))
+    it.add(ToolMessage("The arguments could not be read.", tool_call_id="call_broken"))
     it = write("deep arguments, old and last")
     for _ in range(2):
         it.human()

@@ -17,6 +17,7 @@ from langgraph_durable import ContextBudgetError, DurableError, InvalidRequestEr
 from langgraph_durable.context import (
     Ask,
     ClearToolResults,
+    ContextNode,
     Draft,
     DropMedia,
     DropOldest,
@@ -25,11 +26,14 @@ from langgraph_durable.context import (
     Stage,
     Summarize,
     TruncateToolArguments,
+    acompress_messages,
     compress_messages,
     count_tokens,
     repair_messages,
 )
+from tests.compressed import is_summary
 from tests.talks import Scripted, calling, ids, raising, result, says, turns
+from tests.validity import problems
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 50_000}}
 
@@ -181,6 +185,49 @@ def test_a_request_that_is_too_long_is_shrunk_last() -> None:
     assert made.report.tokens_after <= 600
 
 
+@pytest.mark.parametrize("kind", ["text", "input_text", "text-plain"])
+def test_a_request_in_a_block_is_shrunk(kind: str) -> None:
+    """A text is one, whatever the type of its block."""
+    given = [HumanMessage([{"type": kind, "text": "Book a flight. " + "x " * 20_000 + "Today."}], id="h")]
+    made = compress_messages(given, budget=("tokens", 2000))
+    block: Any = made.messages[0].content[0]
+    assert block["type"] == kind
+    assert block["text"].startswith("Book a flight.")
+    assert block["text"].endswith("Today.")
+    assert 1900 < made.report.tokens_after <= 2000
+
+
+def test_arguments_that_could_not_be_read_are_shrunk() -> None:
+    """A call that broke off at the end of what a model may say does not stop its thread."""
+    cut: Any = {
+        "name": "look",
+        "args": '{"q": "' + "x" * 30_000,
+        "id": "cut",
+        "error": "?",
+        "type": "invalid_tool_call",
+    }
+    asked = calling("c").model_copy(update={"invalid_tool_calls": [cut]})
+    for given in ([HumanMessage("Go on.", id="h"), asked], [HumanMessage("Go on.", id="h"), asked, result("c")]):
+        made = compress_messages(given, budget=("tokens", 1500))
+        assert made.report.tokens_after <= 1500
+        assert problems(made.messages) == []
+        shorter: Any = made.messages[1]
+        assert shorter.tool_calls == asked.tool_calls
+        assert shorter.invalid_tool_calls[0]["args"].startswith('{"q": "xxx')
+    old = compress_messages([*given, *turns(4, system=None)], budget=("tokens", 1500), stages=[TruncateToolArguments()])
+    assert old.report.shortened == (asked.id,)
+
+
+def test_arguments_without_long_texts_are_left_out_last() -> None:
+    """Numbers cannot be cut: where the texts do not give enough what the arguments were is told by their length."""
+    given = [HumanMessage("Go on.", id="h"), calling("c", {"rows": [0.5] * 9000}), result("c", "x" * 9000)]
+    made = compress_messages(given, budget=("tokens", 600))
+    asked: Any = made.messages[1]
+    assert asked.tool_calls[0]["args"] == {"arguments": "[... 45010 characters cut ...]"}
+    assert made.report.tokens_after <= 600
+    assert problems(made.messages) == []
+
+
 def test_without_the_last_resort_it_is_refused() -> None:
     """What has to stay is not shortened where nobody said that it may be, and the error tells the sizes."""
     given = [HumanMessage("r" * 9000, id="h")]
@@ -309,9 +356,54 @@ def test_what_stays_cannot_be_dropped_by_a_stage() -> None:
         def apply(self, draft: Draft) -> None:
             draft.fold([], HumanMessage("?"))
 
-    for stage in (Careless(), Pinned(), Misspelt(), Nothing()):
+    class Unpaired:
+        def apply(self, draft: Draft) -> None:
+            for entry in draft.editable(AIMessage):
+                draft.edit(entry, "careless", tool_calls=[])
+
+    for stage in (Careless(), Pinned(), Misspelt(), Nothing(), Unpaired()):
         with pytest.raises(InvalidRequestError, match="a stage"):
             compress_messages(turns(9), budget=("tokens", 600), stages=[stage])
+
+
+@pytest.mark.parametrize("returned", [True, [Ask(says("x"), [])]])
+def test_what_a_stage_returns(returned: Any) -> None:
+    """A stage that returns something did not do what it was to do."""
+
+    class Returning:
+        def apply(self, draft: Draft) -> Any:
+            return returned
+
+    with pytest.raises(InvalidRequestError, match="returned a"):
+        compress_messages(turns(9), budget=("tokens", 600), stages=[Returning()])
+
+
+async def test_what_a_stage_yields() -> None:
+    """It can ask for nothing but a model's answer."""
+
+    class Yielding:
+        def apply(self, draft: Draft) -> Generator[Any, Any, None]:
+            yield "a question"
+
+    with pytest.raises(InvalidRequestError, match="yields Ask"):
+        compress_messages(turns(9), budget=("tokens", 600), stages=[Yielding()])
+    with pytest.raises(InvalidRequestError, match="yields Ask"):
+        await acompress_messages(turns(9), budget=("tokens", 600), stages=[Yielding()])
+
+
+@pytest.mark.parametrize("message", [HumanMessage("Word."), SystemMessage("Word.", id="its own")])
+def test_what_a_stage_folds_into(message: BaseMessage) -> None:
+    """It has the id of the first that it stands for, and is known for a summary, whatever the stage has made."""
+
+    class Folding:
+        def apply(self, draft: Draft) -> None:
+            draft.fold(list(draft.open()), message)
+
+    given = turns(9)
+    made = compress_messages(given, budget=("tokens", 600), stages=[Folding()])
+    assert [one.id for one in made.messages] == ["system", "human 0", "human 8", "answer 8"]
+    assert is_summary(made.messages[1])
+    assert add_messages(given, made.update) == made.messages  # type: ignore[arg-type]  # it takes any messages
 
 
 # -- sizes -------------------------------------------------------------------------------------------------------------
@@ -365,7 +457,11 @@ def test_a_fraction_of_what_the_model_takes_in() -> None:
         ({"budget": ("tokens", 100), "stages": DropOldest()}, "a list"),
         ({"budget": ("tokens", 100), "target": 50}, '"tokens", 1000'),
         ({"budget": ("tokens", 100), "stages": [Awaited()]}, "yields Ask"),
+        ({"budget": ("tokens", 100), "stages": [DropOldest(), Shrink(), Summarize(says("x"))]}, "put it before"),
         ({"budget": ("tokens", 100), "pin": "human 0"}, "collection"),
+        ({"budget": ("tokens", 100), "pin": None}, "collection"),
+        ({"budget": ("tokens", 100), "pin": [["human 0"]]}, "collection"),
+        ({"budget": ("tokens", 100), "token_counter": lambda messages: "many"}, "whole number"),
         ({"budget": ("tokens", 100), "token_counter": 4}, "function"),
     ],
 )
@@ -384,6 +480,10 @@ def test_what_cannot_be_asked_for(options: dict[str, Any], said: str) -> None:
         (lambda: Summarize(says("x"), summary_prompt="Summarise!"), "{messages}"),
         (lambda: Summarize(says("x"), window=0), "window"),
         (lambda: Summarize(says("x"), most=1), "most"),
+        (lambda: Summarize(says("x"), summary_prompt=None), "{messages}"),  # type: ignore[arg-type]
+        (lambda: Summarize("nonsense:model"), "nonsense"),
+        (lambda: ClearToolResults(exclude=3), "collection"),  # type: ignore[arg-type]
+        (lambda: ClearToolResults(placeholder=None), "text"),  # type: ignore[arg-type]
         (lambda: Summarize(3), "chat model"),  # type: ignore[arg-type]  # what is checked
     ],
 )
@@ -657,6 +757,18 @@ def test_what_is_no_list_of_messages(given: Any) -> None:
     """A text, a whole state or nothing is not taken for a conversation."""
     for function in (repair_messages, lambda one: compress_messages(one, budget=("tokens", 900))):
         with pytest.raises(InvalidRequestError, match="list of messages"):
+            function(given)
+
+
+@pytest.mark.parametrize("given", [[1], [None], [{"role": "user"}], [{"role": "nobody", "content": "Hi"}]])
+def test_what_is_no_message(given: Any) -> None:
+    """What stands in a list and is no message is told, and by the node as well."""
+    for function in (
+        repair_messages,
+        lambda one: compress_messages(one, budget=("tokens", 900)),
+        lambda one: ContextNode(budget=("tokens", 900)).invoke({"messages": one}),
+    ):
+        with pytest.raises(InvalidRequestError, match="no message"):
             function(given)
 
 

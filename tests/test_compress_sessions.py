@@ -24,7 +24,7 @@ from langgraph_durable.context import (
 from langgraph_durable.errors import ContextBudgetError
 from tests.compressed import (
     BUDGETS,
-    FEWER_CHUNKS,
+    CHUNKS,
     Case,
     Messages,
     calls_of_a_model,
@@ -56,7 +56,7 @@ def units(messages: Messages) -> Iterator[Messages]:
 
 
 @pytest.mark.parametrize("by_id", [True, False])
-@pytest.mark.parametrize("seeds", FEWER_CHUNKS)
+@pytest.mark.parametrize("seeds", CHUNKS)
 def test_what_is_pinned_stays(seeds: range, by_id: bool) -> None:
     """Pinned messages stay as they are and where they are, and everything else holds; calls stay with their results."""
     worked = 0
@@ -91,7 +91,7 @@ def test_what_is_pinned_stays(seeds: range, by_id: bool) -> None:
     assert worked > len(seeds)
 
 
-@pytest.mark.parametrize("seeds", FEWER_CHUNKS)
+@pytest.mark.parametrize("seeds", CHUNKS)
 def test_without_shrinking_nothing_newest_is_touched(seeds: range) -> None:
     """Without `Shrink` it fails exactly where what has to stay is above the budget, and says how large that is."""
     stages = (ClearToolResults(), TruncateToolArguments(), DropMedia(), DropOldest())

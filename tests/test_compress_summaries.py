@@ -30,7 +30,7 @@ from langgraph_durable.context import (
 )
 from langgraph_durable.errors import ContextBudgetError
 from tests.compressed import (
-    FEWER_CHUNKS,
+    CHUNKS,
     Case,
     Messages,
     calls_of_a_model,
@@ -107,7 +107,7 @@ def gone(before: Sequence[BaseMessage], after: Sequence[BaseMessage]) -> Message
 
 
 @pytest.mark.parametrize("clear", [True, False])
-@pytest.mark.parametrize("seeds", FEWER_CHUNKS)
+@pytest.mark.parametrize("seeds", CHUNKS)
 def test_the_summarizer_is_told_what_is_dropped(seeds: range, clear: bool) -> None:
     """At least 95 % of the facts of what is dropped are told, in no more calls than that needs."""
     shown, lost = 0, 0
@@ -143,7 +143,7 @@ def test_the_summarizer_is_told_what_is_dropped(seeds: range, clear: bool) -> No
     assert shown >= 0.95 * (shown + lost) > 0, (shown, lost)
 
 
-@pytest.mark.parametrize("seeds", FEWER_CHUNKS)
+@pytest.mark.parametrize("seeds", CHUNKS)
 def test_a_summary_takes_a_place(seeds: range) -> None:
     """The summary is a message of the user's, marked, in the place and with the id of the first message it replaces."""
     summaries = 0

@@ -75,7 +75,7 @@ def test_what_the_state_becomes(persist: Persist, loop: Loop) -> None:
     sent = ended["messages"] if persist == "replace" else ended["llm_input_messages"]
     assert count_tokens(sent) <= 450
     assert ended["messages"] == (sent if persist == "replace" else given)
-    assert ("view" in ended["context_state"]) == (persist == "view")
+    assert ("view" in ended["context_state"]["messages"]) == (persist == "view")
 
 
 @pytest.mark.parametrize("persist", ["replace", "view"])
@@ -166,6 +166,40 @@ def test_a_message_that_only_this_node_was_sent() -> None:
     builder.add_conditional_edges(START, lambda state: [Send("context", payload)], ["context"])
     graph: Any = builder.compile()
     assert graph.invoke({"messages": turns(2)})["messages"] == turns(2)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [HumanMessage("Do.", id="h"), calling("c")],
+        [
+            HumanMessage("Do.", id="h"),
+            calling("c"),
+            HumanMessage("Well?", id="w"),
+            result("c"),
+            AIMessage("So.", id="s"),
+        ],
+    ],
+    ids=["a result is missing", "a result is late"],
+)
+def test_a_broken_conversation_that_only_this_node_was_sent(sent: list[BaseMessage]) -> None:
+    """What it takes to put it in order is nothing that the state has to know, but for messages that it has."""
+    builder = StateGraph(State)
+    builder.add_node("context", ContextNode(budget=("tokens", 900)))
+    builder.add_conditional_edges(START, lambda state: [Send("context", {"messages": sent})], ["context"])
+    graph: Any = builder.compile()
+    assert graph.invoke({"messages": turns(2)})["messages"] == turns(2)
+    assert graph.invoke({"messages": [*turns(2), *sent]})["messages"] == [*turns(2), *repair_messages(sent)]
+
+
+def test_a_list_without_a_reducer_that_only_this_node_was_sent() -> None:
+    """It would take the place of the state's."""
+    builder = StateGraph(Plain)
+    builder.add_node("context", ContextNode(budget=("tokens", 900)))
+    builder.add_conditional_edges(START, lambda state: [Send("context", {"messages": turns(30)})], ["context"])
+    graph: Any = builder.compile()
+    with pytest.raises(InvalidRequestError, match="overwrite"):
+        graph.invoke({"messages": turns(2)})
 
 
 class Fields(BaseModel):
@@ -269,7 +303,9 @@ def test_the_budget_is_kept_as_the_provider_counts(persist: Persist, loop: Loop)
     counted = [model.counted(told) for told in model.told]
     assert max(counted) <= 2000
     assert max(counted) > 1700
-    assert graph.get_state(thread()).values["context_state"]["calibration"][0] == pytest.approx(4 / 3, rel=0.05)
+    assert graph.get_state(thread()).values["context_state"]["messages"]["calibration"][0] == pytest.approx(
+        4 / 3, rel=0.05
+    )
 
 
 def test_much_at_once(loop: Loop) -> None:
@@ -294,6 +330,16 @@ def test_what_is_beside_the_messages_counts(loop: Loop) -> None:
     for turn in range(30):
         invoked(loop, graph, [HumanMessage(f"Question {turn} " + "w" * 200)], thread())
     assert all(model.counted(told) <= 4000 for told in model.told[2:])
+
+
+def test_more_beside_the_messages_than_the_budget(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+    """It goes on, with little of the conversation, and says so: the provider may have counted several calls as one."""
+    model = Counting(answer=lambda messages: AIMessage("Yes. " * 20), beside=4500)
+    graph = graph_of(ContextNode(budget=("tokens", 4000)), State, InMemorySaver(), model)
+    for turn in range(10):
+        invoked(loop, graph, [HumanMessage(f"Question {turn} " + "w" * 200)], thread())
+    assert "above the budget of 4000" in caplog.text
+    assert max(map(count_tokens, model.told)) < 1000
 
 
 # -- a summary is paid for once ----------------------------------------------------------------------------------------

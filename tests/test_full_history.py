@@ -143,6 +143,41 @@ def test_deltas(loop: Loop) -> None:
         history(loop, saver, thread())
 
 
+class Listed(TypedDict):
+    """A state whose messages no reducer gives ids."""
+
+    messages: list[Any]
+
+
+@pytest.mark.parametrize("form", ["messages", "tuples"])
+def test_messages_without_ids(loop: Loop, form: str) -> None:
+    """They come back as long as nothing was left out, and then it is said that nobody can tell them apart."""
+    builder = StateGraph(Listed)
+    builder.add_node("context", ContextNode(budget=("tokens", 500)))
+    builder.add_node("answer", lambda state: {"messages": [*state["messages"], AIMessage("Fine.")]})
+    builder.add_edge(START, "context").add_edge("context", "answer")
+    graph: Any = builder.compile(checkpointer=InMemorySaver())
+    asked: list[Any] = [(message.type, message.text) for message in said(12)]
+    if form == "messages":
+        asked = [message.model_copy(update={"id": None}) for message in said(12)]
+    graph.invoke({"messages": asked[:3]}, thread("short"))
+    assert [message.text for message in history(loop, graph, thread("short"))] == [
+        *(message.text for message in said(3)),
+        "Fine.",
+    ]
+    graph.invoke({"messages": asked}, thread("long"))
+    with pytest.raises(InvalidRequestError, match="no ids"):
+        history(loop, graph, thread("long"))
+
+
+@pytest.mark.parametrize("thread_id", [5, 0])
+def test_a_thread_that_is_a_number(loop: Loop, thread_id: int) -> None:
+    """LangGraph takes numbers for threads as well."""
+    graph = talk(InMemorySaver())
+    graph.invoke({"messages": said(2)}, {"configurable": {"thread_id": thread_id}})
+    assert len(history(loop, graph, {"configurable": {"thread_id": thread_id}})) == 3
+
+
 def test_other_fields_and_namespaces(loop: Loop) -> None:
     """The messages of a field of another name, and of a subgraph by its namespace."""
 

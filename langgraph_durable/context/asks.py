@@ -16,6 +16,7 @@ from langgraph.constants import TAG_NOSTREAM
 
 from langgraph_durable.context.draft import SOURCE, SUMMARY
 from langgraph_durable.core.driving import adriven, driven
+from langgraph_durable.errors import InvalidRequestError
 
 T = TypeVar("T")
 
@@ -59,12 +60,14 @@ class Memory(Protocol):
 def drive(asking: Asking[T], memory: Memory | None, config: RunnableConfig | None = None) -> T:
     """What a compression ends with, everything it asks for having been done. `config` is that of the running task."""
 
-    def answer(asked: Asked) -> Any:
+    def answer(asked: object) -> Any:
         if isinstance(asked, Ask):
             return asked.model.invoke(list(asked.messages), _quietly(config))
         if isinstance(asked, Recall):
             return memory.recall(asked.key) if memory is not None else None
-        return memory.remember(asked.key, asked.text) if memory is not None else None
+        if isinstance(asked, Remember):
+            return memory.remember(asked.key, asked.text) if memory is not None else None
+        raise _unknown(asked)
 
     return driven(asking, answer)
 
@@ -72,14 +75,20 @@ def drive(asking: Asking[T], memory: Memory | None, config: RunnableConfig | Non
 async def adrive(asking: Asking[T], memory: Memory | None, config: RunnableConfig | None = None) -> T:
     """`drive` for a coroutine."""
 
-    async def answer(asked: Asked) -> Any:
+    async def answer(asked: object) -> Any:
         if isinstance(asked, Ask):
             return await asked.model.ainvoke(list(asked.messages), _quietly(config))
         if isinstance(asked, Recall):
             return await memory.arecall(asked.key) if memory is not None else None
-        return await memory.aremember(asked.key, asked.text) if memory is not None else None
+        if isinstance(asked, Remember):
+            return await memory.aremember(asked.key, asked.text) if memory is not None else None
+        raise _unknown(asked)
 
     return await adriven(asking, answer)
+
+
+def _unknown(asked: object) -> InvalidRequestError:
+    return InvalidRequestError(f"a stage yields Ask(model, messages), and it was {asked!r}")
 
 
 def _quietly(config: RunnableConfig | None) -> RunnableConfig:

@@ -10,7 +10,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, ToolCall
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolCall, ToolMessage
+
+from langgraph_durable.context.blocks import type_of
 
 
 def calls_of(message: BaseMessage) -> list[ToolCall]:
@@ -24,10 +26,15 @@ def calls_of(message: BaseMessage) -> list[ToolCall]:
     return [*message.tool_calls, *invalid]
 
 
+def called(message: BaseMessage) -> list[str | None]:
+    """The ids of the calls that a message makes, or of the one that it answers."""
+    return [message.tool_call_id] if isinstance(message, ToolMessage) else [call["id"] for call in calls_of(message)]
+
+
 def call_ids(message: BaseMessage) -> frozenset[str] | None:
-    """The ids of the calls in a message; None where that has to be put in order first, see `with_calls`."""
+    """The ids of the calls in a message; None where it has calls or results that have to be put in order first."""
     if not isinstance(message, AIMessage):
-        return frozenset()
+        return None if results_in(message) else frozenset()
     written = [call["id"] for call in message.tool_calls]
     written += [call.get("id") for call in message.invalid_tool_calls]
     if not all(written) or len(set(written)) != len(written):
@@ -37,11 +44,16 @@ def call_ids(message: BaseMessage) -> frozenset[str] | None:
     return frozenset(call_id for call_id in written if call_id)
 
 
+def results_in(message: BaseMessage) -> list[Mapping[str, Any]]:
+    """The blocks in which a user's message has results of calls, as Anthropic writes them."""
+    if isinstance(message.content, str) or not isinstance(message, HumanMessage):
+        return []
+    return [block for block in message.content if isinstance(block, Mapping) and type_of(block) == "tool_result"]
+
+
 def block_call_id(block: Any) -> str | None:
     """The id of the call that a content block makes: "" where that has none, None where it is no call."""
-    if not isinstance(block, Mapping):
-        return None
-    kind = block.get("type")
+    kind = type_of(block)
     if kind in ("tool_use", "tool_call"):
         return str(block.get("id") or "")
     if kind == "function_call":

@@ -6,7 +6,8 @@ middleware, drive it in one form or the other. Below the budget it looks at each
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from inspect import iscoroutinefunction
 from typing import Any, NamedTuple
 
@@ -21,11 +22,14 @@ from langgraph_durable.context.ruler import Ruler
 from langgraph_durable.context.shrink import Shrink
 from langgraph_durable.context.sizes import Limits, Size, checked_size, checked_target, limits, window_of
 from langgraph_durable.context.stages import ClearToolResults, DropMedia, DropOldest, Stage, TruncateToolArguments
+from langgraph_durable.context.summarizing import Summarize
 from langgraph_durable.context.survey import survey
 from langgraph_durable.context.tokens import TokenCounter, count_tokens, tokens_of
-from langgraph_durable.context.views import edited, view_of, viewed
+from langgraph_durable.context.views import checked_view, edited, view_of, viewed
 from langgraph_durable.core.collector import uncollected
 from langgraph_durable.errors import InvalidRequestError
+
+log = logging.getLogger("langgraph_durable")
 
 VERSION = 1
 """The version of the private state."""
@@ -56,7 +60,8 @@ class Options(NamedTuple):
         """The options, or InvalidRequestError."""
         if not callable(token_counter):
             raise InvalidRequestError("token_counter is a function of a list of messages, that returns a number")
-        if isinstance(pin, str):
+        ids = isinstance(pin, Collection) and not isinstance(pin, str) and all(isinstance(one, str) for one in pin)
+        if not (callable(pin) or ids):
             raise InvalidRequestError(f"pin is a function of a message or a collection of ids, and it was {pin!r}")
         if stages is not None and not isinstance(stages, Iterable):
             raise InvalidRequestError(f"stages is a list of stages, and it was {stages!r}")
@@ -69,6 +74,11 @@ class Options(NamedTuple):
                     f"apply of {stage!r} is a coroutine: a stage that asks a model is a generator that yields "
                     "Ask(model, messages)"
                 )
+        kinds = list(map(type, chosen))
+        if DropOldest in kinds and Summarize in kinds[kinds.index(DropOldest) :]:
+            raise InvalidRequestError(
+                "Summarize() stands behind DropOldest(), which leaves it nothing to sum up: put it before"
+            )
         checked = checked_size(budget, "budget")
         kept = pin if callable(pin) else frozenset(pin)
         return cls(checked, checked_target(target, checked), chosen, kept, token_counter)
@@ -147,7 +157,7 @@ def compressing(
     """`compress_messages`, decided; `beside` is how many tokens are sent beside the messages, such as tools."""
     kept = state if isinstance(state, Mapping) and state.get("version") == VERSION else {}
     learned, uncounted = _learned(messages, kept)
-    view: Mapping[str, Any] = kept.get("view") or {}
+    view = checked_view(kept.get("view"))
     shown = viewed(messages, view)
     estimating = sizes.unit == "tokens" and options.counter is count_tokens
     calibration = learned if estimating else Calibration()
@@ -170,6 +180,11 @@ def compressing(
         with uncollected(len(now)):
             draft = ruler.draft(now, known, before, options.pin, shrinks=shrinks)
         made, after = yield from _shortened(draft, options.stages, ruler)
+    failures = draft.failures if draft is not None else []
+    overrun = ruler.overrun(after)
+    if overrun is not None:
+        log.warning("%s", overrun)
+        failures = [*failures, overrun]
     report = CompressionReport(
         ruler.told(before),
         ruler.told(after),
@@ -177,7 +192,7 @@ def compressing(
         tuple(draft.dropped) if draft is not None else (),
         tuple(draft.summarized) if draft is not None else (),
         valid.notes,
-        tuple(draft.failures) if draft is not None else (),
+        tuple(failures),
         draft.calls if draft is not None else 0,
         sizes.unit,
     )
@@ -199,9 +214,14 @@ def _shortened(draft: Draft, stages: Sequence[Stage], ruler: Ruler) -> Asking[tu
                 continue
             with uncollected(size):
                 asking = stage.apply(draft)
-            if asking is not None:
+            if isinstance(asking, Generator):
                 asked.add(place)
                 yield from asking
+            elif asking is not None:
+                raise InvalidRequestError(
+                    f"apply of {stage!r} returned a {type(asking).__name__}: it edits the draft and returns nothing, "
+                    "or is a generator that yields Ask(model, messages)"
+                )
         made = draft.messages()
         after = ruler.after(made, draft)
         if after <= ruler.most:

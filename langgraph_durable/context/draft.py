@@ -9,10 +9,12 @@ for what is left in the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
+from langgraph_durable.context.calls import called
 from langgraph_durable.context.marks import mark
 from langgraph_durable.core.messages import altered
 from langgraph_durable.errors import InvalidRequestError
@@ -23,6 +25,9 @@ SOURCE, SUMMARY = "lc_source", "summarization"
 EDITED = "context_editing"
 """Where LangChain notes, in the `response_metadata` of a message, that it is not as it was said."""
 
+_PAIRED = frozenset({"tool_calls", "invalid_tool_calls", "tool_call_id"})
+"""The fields by which calls and their results know each other."""
+
 Kind: TypeAlias = Literal["system", "human", "ai", "summary", "other"]
 Pin: TypeAlias = "Callable[[BaseMessage], bool] | Collection[str]"
 
@@ -30,6 +35,11 @@ Pin: TypeAlias = "Callable[[BaseMessage], bool] | Collection[str]"
 def is_summary(message: BaseMessage) -> bool:
     """Whether a message stands for others that it summarises, ours or LangChain's."""
     return message.additional_kwargs.get(SOURCE) == SUMMARY
+
+
+def is_request(message: BaseMessage) -> bool:
+    """Whether a message is one of the user."""
+    return isinstance(message, HumanMessage) and not is_summary(message)
 
 
 class Entry:
@@ -56,6 +66,11 @@ class Entry:
             how = {"cleared": True, "strategy": self.labels[-1], "mark": mark(made)}
             self._made = altered(made, {"response_metadata": {**made.response_metadata, EDITED: how}})
         return self._made
+
+    @property
+    def content(self) -> Any:
+        """The content of `message`, for which no copy has to be made."""
+        return self.changes.get("content", self.said.content)
 
     def edit(self, changes: dict[str, Any], label: str) -> None:
         """Note an edit. It is the draft that counts it."""
@@ -139,12 +154,12 @@ class Draft:
         """The units that a stage may drop or fold, oldest first."""
         return (unit for unit in self._units if not (unit.gone or unit.fixed or unit.kept))
 
-    def editable(self) -> Iterator[Entry]:
-        """The messages that a stage may edit, oldest first: also those beside a pinned one in its unit."""
+    def editable(self, kind: type[BaseMessage] = BaseMessage) -> Iterator[Entry]:
+        """The messages of a kind that a stage may edit, oldest first: also those beside a pinned one in its unit."""
         for unit in self._units:
             if not (unit.gone or unit.kept):
                 for entry in unit.entries:
-                    if not entry.pinned:
+                    if not entry.pinned and _is_a(type(entry.said), kind):
                         yield entry
 
     def kept(self) -> list[Entry]:
@@ -164,7 +179,13 @@ class Draft:
             )
         if entry.pinned:
             raise InvalidRequestError("a stage edits a message that is pinned: take messages from draft.editable()")
-        cost = self.cost_of(altered(entry.said, {**entry.changes, **changes}))
+        made = altered(entry.said, {**entry.changes, **changes})
+        if not _PAIRED.isdisjoint(changes) and called(made) != called(entry.said):
+            raise InvalidRequestError(
+                f"a stage edits which tool calls a {made.type} message makes or answers: their results would have no "
+                "call, or calls no result; shorten the arguments of calls, or drop the unit"
+            )
+        cost = self.cost_of(made)
         if cost >= entry.cost:
             return False
         entry.edit(changes, label)
@@ -176,11 +197,12 @@ class Draft:
         """Leave a unit out."""
         self._check(unit)
         unit.gone = True
-        self.tokens -= unit.cost
-        self.dropped += [entry.said.id or "" for entry in unit.entries]
+        for entry in unit.entries:
+            self.tokens -= entry.cost
+            self.dropped.append(entry.said.id or "")
 
     def fold(self, units: Sequence[Unit], summary: BaseMessage) -> None:
-        """Put one message in the place of units, which has the id of the first message that it stands for."""
+        """Put one message in the place of units: a summary, under the id of the first message that it stands for."""
         if not units:
             raise InvalidRequestError("a stage folds no units into a message, which has no place then")
         for unit in units:
@@ -190,6 +212,8 @@ class Draft:
             unit.gone = True
             self.tokens -= unit.cost
             self.summarized += [entry.said.id or "" for entry in unit.entries]
+        marks = {**summary.additional_kwargs, SOURCE: SUMMARY}
+        summary = altered(summary, {"id": units[0].entries[0].said.id, "additional_kwargs": marks})
         made = Entry(summary, self.cost_of(summary))
         self.tokens += made.cost
         self._units.insert(place, Unit("summary", [made]))
@@ -223,11 +247,14 @@ class Draft:
             raise InvalidRequestError(f"a stage leaves a unit out that {why}: take units from draft.open()")
 
     def _keep(self, pin: Pin) -> None:
-        pinned: Callable[[BaseMessage], bool] = pin if callable(pin) else lambda message: message.id in pin
         for unit in self._units:
             for entry in unit.entries:
-                entry.pinned = unit.kind == "system" or bool(pinned(entry.said))
-            unit.fixed = any(entry.pinned for entry in unit.entries)
+                if (
+                    unit.kind == "system"
+                    or (callable(pin) and pin(entry.said))
+                    or (not callable(pin) and entry.said.id in pin)
+                ):
+                    entry.pinned = unit.fixed = True
         if self._units:
             self._units[-1].kept = True
         place = next(
@@ -247,22 +274,28 @@ class Draft:
 
 def _united(messages: Sequence[BaseMessage], costs: Sequence[int]) -> list[Unit]:
     units: list[Unit] = []
+    calling: list[Entry] | None = None
     leading = True
     for message, cost in zip(messages, costs, strict=True):
         entry = Entry(message, cost)
-        leading = leading and isinstance(message, SystemMessage)
-        if isinstance(message, ToolMessage) and units and units[-1].kind == "ai":
-            units[-1].entries.append(entry)
-        else:
-            units.append(Unit(_kind(message, leading), [entry]))
+        form = type(message)
+        if calling is not None and _is_a(form, ToolMessage):
+            calling.append(entry)
+            continue
+        leading = leading and _is_a(form, SystemMessage)
+        unit = Unit("system" if leading else _kind(message, form), [entry])
+        units.append(unit)
+        calling = unit.entries if unit.kind == "ai" else None
     return units
 
 
-def _kind(message: BaseMessage, leading: bool) -> Kind:
-    if leading:
-        return "system"
-    if isinstance(message, AIMessage):
+def _kind(message: BaseMessage, form: type[BaseMessage]) -> Kind:
+    if _is_a(form, AIMessage):
         return "ai"
     if is_summary(message):
         return "summary"
-    return "human" if isinstance(message, HumanMessage) else "other"
+    return "human" if _is_a(form, HumanMessage) else "other"
+
+
+_is_a = lru_cache(issubclass)
+"""`issubclass`, which asks the classes of messages at length whenever the answer is no."""

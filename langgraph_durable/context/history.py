@@ -12,6 +12,8 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph_durable.context.draft import EDITED, is_summary
 from langgraph_durable.context.journal import saver_of
 from langgraph_durable.context.marks import mark
+from langgraph_durable.context.repair import converted
+from langgraph_durable.context.updates import same
 from langgraph_durable.errors import InvalidRequestError
 
 
@@ -25,8 +27,8 @@ def full_history(graph_or_saver: Any, config: RunnableConfig, *, messages_key: s
     stores only the end of it. A thread that is not there has said nothing.
 
     It takes the time of reading the states on the way. InvalidRequestError where there is no checkpointer, no thread is
-    named, or the checkpoint is not there, and where a saver cannot put a state together without its graph
-    (DeltaChannel).
+    named, or the checkpoint is not there, where a saver cannot put a state together without its graph (DeltaChannel),
+    and where messages without ids were left out or edited.
     """
     saver, given = saver_of(graph_or_saver), _checked(config)
     if _has_deltas(graph_or_saver, messages_key):
@@ -53,7 +55,7 @@ class _State(NamedTuple):
 
     id: str
     parent: str | None
-    messages: Sequence[Any]
+    messages: Sequence[BaseMessage]
 
 
 def _of_tuple(found: CheckpointTuple, key: str) -> _State:
@@ -63,12 +65,12 @@ def _of_tuple(found: CheckpointTuple, key: str) -> _State:
             f"{key!r} is no list in checkpoint {found.checkpoint['id']}: give the graph and not its saver where it is "
             "a DeltaChannel, which its graph puts together, or say which field has the messages by messages_key="
         )
-    return _State(found.checkpoint["id"], _id(found.parent_config), value or ())
+    return _State(found.checkpoint["id"], _id(found.parent_config), converted(value or ()))
 
 
 def _of_snapshot(found: Any, key: str) -> _State:
     values = found.values if isinstance(found.values, Mapping) else vars(found.values)
-    return _State(_id(found.config) or "", _id(found.parent_config), values.get(key) or ())
+    return _State(_id(found.config) or "", _id(found.parent_config), converted(values.get(key) or ()))
 
 
 def _id(config: RunnableConfig | None) -> str | None:
@@ -83,9 +85,11 @@ def _has_deltas(graph: Any, key: str) -> bool:
 
 def _checked(config: Any) -> dict[str, Any]:
     given = config.get("configurable") or {} if isinstance(config, Mapping) else {}
-    if not given.get("thread_id"):
+    thread_id = given.get("thread_id")
+    if thread_id is None or thread_id == "":
         raise InvalidRequestError('the config names no thread: {"configurable": {"thread_id": ...}}')
-    return dict(given)
+    # As LangGraph does before it asks its checkpointer.
+    return {**given, "thread_id": str(thread_id) if thread_id else thread_id}
 
 
 def _all(given: Mapping[str, Any]) -> RunnableConfig:
@@ -117,11 +121,16 @@ def _said(lineage: Iterable[_State]) -> list[BaseMessage]:
     for state in lineage:
         names = []
         for place, message in enumerate(state.messages):
-            if isinstance(message, BaseMessage):
-                name = message.id or f"message {place}"
-                names.append(name)
-                if name not in best or (_is_ours(best[name]) and not _is_ours(message)):
-                    best[name] = message
+            name = message.id or f"message {place}"
+            names.append(name)
+            if name not in best or (_is_ours(best[name]) and not _is_ours(message)):
+                best[name] = message
+            elif not (message.id or _is_ours(message) or same(best[name], message)):
+                raise InvalidRequestError(
+                    f"the messages of checkpoint {state.id} have no ids, and later ones have others in their places: "
+                    "what was said cannot be told from what came after. Give the field of the state the reducer "
+                    "add_messages, which names messages"
+                )
         if not orders or names != orders[-1]:
             orders.append(names)
     order: dict[str, None] = {}

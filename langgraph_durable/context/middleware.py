@@ -19,7 +19,7 @@ from langgraph_durable.channels import config_here
 from langgraph_durable.context.asks import Asking, adrive, drive
 from langgraph_durable.context.compress import Options, compressing
 from langgraph_durable.context.draft import Pin
-from langgraph_durable.context.node import STATE, Persist, check_kept, checked_persist, kept_in, latest, told
+from langgraph_durable.context.node import STATE, Persist, check_kept, checked_persist, kept_for, kept_in, latest, told
 from langgraph_durable.context.remembering import Paid
 from langgraph_durable.context.results import Compressed
 from langgraph_durable.context.sizes import Size, limits, window_of
@@ -27,6 +27,9 @@ from langgraph_durable.context.stages import Stage
 from langgraph_durable.context.tokens import BYTES, TokenCounter, count_tokens, tokens_of
 from langgraph_durable.context.updates import changes_to
 from langgraph_durable.environment.tools import definitions
+
+KEY = "messages"
+"""The field that has the messages of an agent."""
 
 
 class ContextAgentState(AgentState[Any]):
@@ -103,7 +106,7 @@ class ContextMiddleware(AgentMiddleware[ContextAgentState, Any, Any]):
             request.messages,
             self._options,
             sizes,
-            kept_in(state.get(STATE), self._persist),
+            kept_for(KEY, state.get(STATE), self._persist),
             beside=_beside(request),
         )
 
@@ -117,7 +120,7 @@ class ContextMiddleware(AgentMiddleware[ContextAgentState, Any, Any]):
     def _kept(
         self, response: ModelResponse[Any], made: Compressed, request: ModelRequest[Any]
     ) -> ExtendedModelResponse[Any]:
-        update: dict[str, Any] = {STATE: kept_in(made.state, self._persist)}
+        update: dict[str, Any] = {STATE: {KEY: kept_in(made.state, self._persist)}}
         # Of what the state has: other middleware may have put in messages for this call only. What a repair has put in
         # is not stored either, behind the model's answer, and put in again.
         changed = changes_to(request.messages, made.messages, request.state["messages"])

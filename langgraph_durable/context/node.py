@@ -7,7 +7,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
-from langchain_core.messages import BaseMessage, convert_to_messages
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.channels import LastValue
 from langgraph.types import Command
@@ -17,6 +17,7 @@ from langgraph_durable.context.asks import Asking, adrive, drive
 from langgraph_durable.context.compress import Options, compressing
 from langgraph_durable.context.draft import Pin
 from langgraph_durable.context.remembering import Paid
+from langgraph_durable.context.repair import converted
 from langgraph_durable.context.results import Compressed
 from langgraph_durable.context.sizes import Size, limits, window_of
 from langgraph_durable.context.stages import Stage
@@ -32,13 +33,15 @@ STATE, SENT = "context_state", "llm_input_messages"
 """The fields of a state: what a compression has to know of the last one, and what to send where messages stay."""
 
 
-def latest(_: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """The reducer of the private state: of two compressions in one superstep the later one counts."""
-    return new
+def latest(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The reducer of the private state: of each field that has messages the last compression counts."""
+    return {**old, **new}
 
 
 ContextState: TypeAlias = Annotated[dict[str, Any], latest]
-"""The type of the field `context_state` of a state, plain data that only compressions read."""
+"""The type of the field `context_state` of a state, plain data that only compressions read: what each has to know of
+the last one, by the field that has the messages.
+"""
 
 
 class ContextNode(Runnable[Any, Any]):
@@ -53,6 +56,9 @@ class ContextNode(Runnable[Any, Any]):
     The state should have a field `context_state: ContextState`, and for "view" has to: there is what the last
     compression left out, and how the provider's tokens relate to the estimate. A summary that was paid for is stored
     with the thread before the node goes on, so that a node that is run again does not pay for it again.
+
+    It goes between two supersteps that write messages, and not beside a node that removes some: `add_messages` refuses
+    to remove a message twice. Messages that are sent to it alone (`Send`) are not written into the state.
     """
 
     def __init__(
@@ -107,7 +113,8 @@ class ContextNode(Runnable[Any, Any]):
                 f"the field {self._key} of the state appends whatever is written to it, and nothing can be replaced: "
                 "give it the reducer add_messages, or use persist='view'"
             )
-        return compressing(messages, self._options, self._limits, kept_in(_field(state, STATE), self._persist))
+        kept = kept_for(self._key, _field(state, STATE), self._persist)
+        return compressing(messages, self._options, self._limits, kept)
 
     def _channels(self, config: RunnableConfig | None) -> Mapping[str, Any]:
         return channels_here(config, lambda part: self._key in part) or {}
@@ -116,26 +123,32 @@ class ContextNode(Runnable[Any, Any]):
         found = _field(state, self._key)
         if found is None:
             raise InvalidRequestError(f"the state has no {self._key}: say where its messages are by messages_key=")
-        return convert_to_messages(found)
+        return list(converted(found))
 
     def _output(self, given: Sequence[BaseMessage], made: Compressed, config: RunnableConfig | None) -> Any:
         told(made)
-        kept = {STATE: kept_in(made.state, self._persist)}
+        kept = {STATE: {self._key: kept_in(made.state, self._persist)}}
         if self._persist == "view":
             check_kept(made)
             return {SENT: made.messages, **kept}
         channel = self._channels(config).get(self._key)
+        now = converted(channel.get()) if channel is not None and channel.is_available() else given
         if isinstance(channel, LastValue):
+            if made.report.changed and list(now) != list(given):
+                raise InvalidRequestError(
+                    f"the messages that were sent to this node are not those in the field {self._key} of the state, "
+                    "which it would overwrite: call compress_messages where they are made"
+                )
             return {self._key: made.messages, **kept} if made.report.changed else kept
         parts = updates_to(given, made.messages)
-        if len(parts) > 1:
-            return [Command(update={**kept, self._key: parts[0]}), Command(update={self._key: parts[1]})]
-        if not parts:
-            return kept
-        known = {message.id for message in given}
-        there = {one.id for one in channel.get()} if channel is not None and channel.is_available() else known
-        # A message that the state does not have, as one that was sent to this node alone, is not replaced in it.
-        return {**kept, self._key: [one for one in parts[0] if one.id in there or one.id not in known]}
+        # A message that the state does not have, as one that was sent to this node alone, is not replaced in it, and
+        # what a repair has put in beside such is none of the state's.
+        known, there = {message.id for message in given}, {message.id for message in now}
+        own = known <= there
+        parts = [[one for one in part if one.id in there or (own and one.id not in known)] for part in parts]
+        first, *rest = [part for part in parts if part] or [[]]
+        update = {**kept, self._key: first} if first else kept
+        return [Command(update=update), *(Command(update={self._key: part}) for part in rest)] if rest else update
 
 
 _CONCATENATING = (operator.add, operator.concat, operator.iadd)
@@ -153,6 +166,11 @@ def kept_in(state: Any, persist: Persist) -> dict[str, Any]:
     if not isinstance(state, Mapping):
         return {}
     return {key: value for key, value in state.items() if key != "view" or persist == "view"}
+
+
+def kept_for(key: str, field: Any, persist: Persist) -> dict[str, Any]:
+    """`kept_in` of what the private field of a state has for the messages under a key."""
+    return kept_in(field.get(key) if isinstance(field, Mapping) else None, persist)
 
 
 def told(made: Compressed) -> None:

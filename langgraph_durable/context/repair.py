@@ -19,7 +19,7 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 
-from langgraph_durable.context.calls import block_call, block_call_id, calls_of
+from langgraph_durable.context.calls import block_call, block_call_id, calls_of, results_in
 from langgraph_durable.context.survey import survey
 from langgraph_durable.core.conversation import UNKNOWN, closed
 from langgraph_durable.core.messages import altered
@@ -41,6 +41,7 @@ def repair_messages(messages: Sequence[MessageLikeRepresentation]) -> list[BaseM
 
     - A result whose call is not there goes; one that is not right behind its call moves there; of several results of
       one call the first stays, or the real one where another only says that nothing is known.
+    - Results in content blocks of a user's message (`tool_result`) become messages of their own.
     - A call without a result gets a `ToolMessage` with status `error` that says that its effects are unknown. Calls
       that could not be parsed (`invalid_tool_calls`) and calls in content blocks (`tool_use`, `function_call`) count.
     - Of two calls with one id in one message the first stays; a call without an id gets one.
@@ -59,7 +60,10 @@ def converted(messages: Sequence[MessageLikeRepresentation]) -> Sequence[BaseMes
         raise InvalidRequestError(f"messages is a list of messages, and it was {what}")
     if all(issubclass(kind, BaseMessage) for kind in set(map(type, messages))):
         return cast("Sequence[BaseMessage]", messages)
-    return convert_to_messages(messages)
+    try:
+        return convert_to_messages(messages)
+    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:
+        raise InvalidRequestError(f"messages has something in it that is no message: {error}") from error
 
 
 def closings(messages: Sequence[Any], results: Mapping[str, ToolMessage]) -> list[ToolMessage]:
@@ -88,7 +92,8 @@ def repaired(messages: Sequence[BaseMessage], *, in_order: bool = False) -> Repa
     if in_order:
         return Repaired(list(messages), ())
     notes: list[str] = []
-    given = [_with_calls(message, number, notes) for number, message in enumerate(_each_once(messages, notes))]
+    apart = (part for message in _each_once(messages, notes) for part in _apart(message, notes))
+    given = [_with_calls(message, number, notes) for number, message in enumerate(apart)]
     results = _owned(given, notes)
     out: list[BaseMessage] = []
     for number, message in enumerate(given):
@@ -115,6 +120,22 @@ def _each_once(messages: Sequence[BaseMessage], notes: list[str]) -> Iterator[Ba
             yield latest[message.id]
         else:
             notes.append(f"message {message.id} was there twice")
+
+
+def _apart(message: BaseMessage, notes: list[str]) -> list[BaseMessage]:
+    """The results that stand in the blocks of a message, and what else it says."""
+    results = results_in(message)
+    if not results:
+        return [message]
+    notes.append(f"{len(results)} results were in content blocks")
+    rest = [block for block in message.content if not any(block is result for result in results)]
+    made: list[BaseMessage] = []
+    for block in results:
+        call_id, content = str(block.get("tool_use_id") or ""), block.get("content")
+        name = message.id if not rest and not made else None if message.id is None else _name(message.id, call_id)
+        status: Any = "error" if block.get("is_error") else "success"
+        made.append(ToolMessage("" if content is None else content, tool_call_id=call_id, status=status, id=name))
+    return [*made, altered(message, {"content": rest})] if rest else made
 
 
 def _with_calls(message: BaseMessage, number: int, notes: list[str]) -> BaseMessage:

@@ -11,7 +11,7 @@ from langgraph_durable.context.draft import Draft, Pin
 from langgraph_durable.context.sizes import Limits
 from langgraph_durable.context.survey import survey
 from langgraph_durable.context.tokens import TokenCounter, count_tokens, tokens_of
-from langgraph_durable.errors import ContextBudgetError
+from langgraph_durable.errors import ContextBudgetError, InvalidRequestError
 
 MARGIN = 0.15
 """The share by which what came after the last call may be more than its estimate: results full of digits are."""
@@ -39,7 +39,7 @@ class Ruler:
         if self._messages:
             return len(messages)
         if self._counter is not None:
-            return self._counter(messages) + self._beside
+            return self._counted(messages) + self._beside
         return sum(costs if costs is not None else survey(messages).costs) + self._beside
 
     def after(self, messages: Sequence[BaseMessage], draft: Draft) -> int:
@@ -50,7 +50,13 @@ class Ruler:
         """The size of one message."""
         if self._messages:
             return 1
-        return self._counter([message]) if self._counter is not None else tokens_of(message)
+        return self._counted([message]) if self._counter is not None else tokens_of(message)
+
+    def _counted(self, messages: Sequence[BaseMessage]) -> int:
+        count = self._counter(messages) if self._counter is not None else 0
+        if not isinstance(count, int):
+            raise InvalidRequestError(f"token_counter returns a whole number of tokens, and it was {count!r}")
+        return count
 
     def draft(
         self, messages: Sequence[BaseMessage], costs: Sequence[int] | None, whole: int, pin: Pin, *, shrinks: bool
@@ -73,6 +79,18 @@ class Ruler:
     def told(self, size: int) -> int:
         """A size as the provider will count it."""
         return self._calibration.counted(size)
+
+    def overrun(self, size: int) -> str | None:
+        """What to say of a size that is above the budget all the same: it has to be told, and never refused.
+
+        A provider that counts several calls as one would stop the thread for ever.
+        """
+        if self._messages or self.told(size) <= self._budget:
+            return None
+        return (
+            f"about {self.told(size)} tokens are sent, which is above the budget of {self._budget}: the provider has "
+            f"counted some {int(self._calibration.overhead)} beside the messages, such as tools. Give a larger budget"
+        )
 
     def refusal(self, size: int) -> ContextBudgetError:
         """What to say when no stage can help."""

@@ -1,19 +1,21 @@
 """The last resort: what has to stay is above the budget by itself, so its texts lose their middles.
 
-The results of tools lose first, then all other texts, and blocks that are no text last. A text is cut only as far as it
-has to be, and the longest first: there is one length that no text exceeds, the greatest that fits.
+The results of tools lose first, then all other texts, then what is long in the arguments of calls and no text, and
+blocks that are no text last. A text is cut only as far as it has to be, and the longest first: there is one length that
+no text exceeds, the greatest that fits.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
+from langgraph_durable.context.blocks import CALL_TYPES, TEXT_TYPES, THOUGHT_TYPES, is_text, type_of
 from langgraph_durable.context.draft import Draft, Entry
-from langgraph_durable.context.stages import cut_end, cut_middle, shorter_arguments, texts_in, without_blocks
-from langgraph_durable.context.tokens import CALL_TYPES
+from langgraph_durable.context.stages import cut_end, cut_middle, cut_texts, shorter_arguments, texts_in, without_blocks
 from langgraph_durable.core.messages import altered
 
 SHORT, SHORTEST = 400, 100
@@ -21,7 +23,7 @@ SHORT, SHORTEST = 400, 100
 
 LABEL = "shrunk"
 
-_KEPT_TYPES = CALL_TYPES | {"text", "thinking", "redacted_thinking", "reasoning"}
+_KEPT_TYPES = CALL_TYPES | TEXT_TYPES | THOUGHT_TYPES
 """Blocks that a message of a model is not accepted without, and texts, which are cut."""
 
 
@@ -51,10 +53,11 @@ class Shrink:
                 _cut_down(
                     draft, [entry for entry in entries if each.others or isinstance(entry.said, ToolMessage)], each
                 )
-        for entry in entries:
-            changes = without_blocks(entry.message, _is_no_text) if draft.over > 0 else {}
-            if changes:
-                draft.edit(entry, LABEL, **changes)
+        for left_out in (_without_arguments, _without_media):
+            for entry in entries:
+                changes = left_out(entry.message) if draft.over > 0 else {}
+                if changes:
+                    draft.edit(entry, LABEL, **changes)
         for unit in draft.open():
             if draft.over > 0 and unit.kind == "summary":
                 draft.drop(unit)
@@ -65,7 +68,9 @@ def least(draft: Draft) -> int:
     whole = sum(one.cost for unit in draft.units if unit.fixed or unit.kept for one in unit.entries)
     for entry in draft.kept():
         cut = altered(entry.message, _shorter(entry.said, SHORTEST, _ROUNDS[-1]))
-        whole -= entry.cost - min(entry.cost, draft.cost_of(altered(cut, without_blocks(cut, _is_no_text))))
+        for left_out in (_without_arguments, _without_media):
+            cut = altered(cut, left_out(cut))
+        whole -= entry.cost - min(entry.cost, draft.cost_of(cut))
     return whole
 
 
@@ -96,17 +101,33 @@ def _cost(draft: Draft, entry: Entry, most: int, each: _Round) -> int:
 
 def _shorter(message: BaseMessage, most: int, each: _Round) -> dict[str, Any]:
     """The fields of a message in which no text is longer; nothing where none was."""
-    changes = shorter_arguments(message, lambda text: cut_end(text, most)) if each.others else {}
+    changes = shorter_arguments(message, lambda args: cut_texts(args, most)) if each.others else {}
     content = changes.get("content", message.content)
     cut = _cut_content(content, lambda text: cut_middle(text, most))
     return {**changes, "content": cut} if cut != content else changes
+
+
+def _without_arguments(message: BaseMessage) -> dict[str, Any]:
+    """The fields of a message without arguments that are long though no text in them is: numbers, keys, lists."""
+    return shorter_arguments(message, _told_only)
+
+
+def _told_only(args: Any) -> Any:
+    if isinstance(args, str):
+        return cut_end(args, SHORTEST)
+    length = len(json.dumps(args, ensure_ascii=False, default=str))
+    return {"arguments": f"[... {length} characters cut ...]"} if length > SHORT else args
+
+
+def _without_media(message: BaseMessage) -> dict[str, Any]:
+    return without_blocks(message.content, _is_no_text)
 
 
 def _cut_content(content: Any, cut: Callable[[str], str]) -> Any:
     if isinstance(content, str):
         return cut(content)
     return [
-        {**block, "text": cut(block["text"])} if _has_text(block) else cut(block) if isinstance(block, str) else block
+        {**block, "text": cut(block["text"])} if is_text(block) else cut(block) if isinstance(block, str) else block
         for block in content
     ]
 
@@ -119,16 +140,12 @@ def _texts(message: BaseMessage, each: _Round) -> Iterator[str]:
         for block in message.content:
             if isinstance(block, str):
                 yield block
-            elif _has_text(block):
+            elif is_text(block):
                 yield block["text"]
     if each.others and isinstance(message, AIMessage):
-        for call in message.tool_calls:
-            yield from texts_in(call["args"])
-
-
-def _has_text(block: Any) -> bool:
-    return isinstance(block, Mapping) and block.get("type") == "text" and isinstance(block.get("text"), str)
+        for call in (*message.tool_calls, *message.invalid_tool_calls):
+            yield from texts_in(call.get("args"))
 
 
 def _is_no_text(block: Any) -> bool:
-    return isinstance(block, Mapping) and block.get("type") not in _KEPT_TYPES
+    return isinstance(block, Mapping) and type_of(block) not in _KEPT_TYPES

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from langgraph_durable.context.asks import Asking
+from langgraph_durable.context.blocks import is_media, type_of
 from langgraph_durable.context.calls import calls_of
 from langgraph_durable.context.draft import Draft
-from langgraph_durable.context.tokens import is_media
 from langgraph_durable.errors import InvalidRequestError
 
 
@@ -44,22 +44,31 @@ class ClearToolResults:
     ) -> None:
         self.keep = _whole(keep, "keep", 0)
         self.exclude = _names(exclude)
+        if not isinstance(placeholder, str):
+            raise InvalidRequestError(f"placeholder is a text, and it was {placeholder!r}")
         self.placeholder = placeholder
 
     def apply(self, draft: Draft) -> None:
         """Clear the oldest results until the target is reached."""
-        names: dict[int, str] = {}
-        for unit in draft.units:
-            called = {call["id"]: call["name"] for call in calls_of(unit.entries[0].said)}
-            for one in unit.entries:
-                if isinstance(one.said, ToolMessage):
-                    names[id(one)] = one.said.name or called.get(one.said.tool_call_id, "")
-        late = set(list(names)[max(0, len(names) - self.keep) :])
-        for entry in draft.editable():
+        results = [entry for unit in draft.units for entry in unit.entries if isinstance(entry.said, ToolMessage)]
+        stay = set(map(id, results[max(0, len(results) - self.keep) :]))
+        if self.exclude:
+            stay |= self._excluded(draft)
+        for entry in draft.editable(ToolMessage):
             if draft.excess <= 0:
                 return
-            if id(entry) in names and id(entry) not in late and names[id(entry)] not in self.exclude:
+            if id(entry) not in stay:
                 draft.edit(entry, "cleared", content=self.placeholder, artifact=None)
+
+    def _excluded(self, draft: Draft) -> set[int]:
+        found: set[int] = set()
+        for unit in draft.units:
+            called = {call["id"]: call["name"] for call in calls_of(unit.entries[0].said)}
+            for entry in unit.entries:
+                said = entry.said
+                if isinstance(said, ToolMessage) and (said.name or called.get(said.tool_call_id, "")) in self.exclude:
+                    found.add(id(entry))
+        return found
 
 
 class TruncateToolArguments:
@@ -71,10 +80,10 @@ class TruncateToolArguments:
 
     def apply(self, draft: Draft) -> None:
         """Shorten the oldest arguments until the target is reached."""
-        for entry in draft.editable():
+        for entry in draft.editable(AIMessage):
             if draft.excess <= 0:
                 return
-            changes = shorter_arguments(entry.message, lambda text: cut_end(text, self.most), self.exclude)
+            changes = shorter_arguments(entry.message, lambda args: cut_texts(args, self.most), self.exclude)
             if changes:
                 draft.edit(entry, "shortened", **changes)
 
@@ -87,7 +96,7 @@ class DropMedia:
         for entry in draft.editable():
             if draft.excess <= 0:
                 return
-            changes = without_blocks(entry.message, is_media)
+            changes = without_blocks(entry.content, is_media)
             if changes:
                 draft.edit(entry, "media", **changes)
 
@@ -113,21 +122,31 @@ class DropOldest:
             draft.align()
 
 
-def shorter_arguments(message: BaseMessage, cut: Callable[[str], str], exclude: Collection[str] = ()) -> dict[str, Any]:
-    """The fields of a message with every text cut in the arguments of its calls, wherever those are written down.
+def shorter_arguments(
+    message: BaseMessage, shorten: Callable[[Any], Any], exclude: Collection[str] = ()
+) -> dict[str, Any]:
+    """The fields of a message with the arguments of its calls shortened, wherever those are written down.
 
-    Nothing where no text is cut.
+    Arguments that could not be parsed are a text. Nothing where `shorten` gives back what it was given.
     """
     if not isinstance(message, AIMessage):
         return {}
     shorter: dict[str | None, Any] = {}
-    for call in message.tool_calls:
-        if call["name"] not in exclude and any(cut(text) is not text for text in texts_in(call["args"])):
-            shorter[call["id"]] = _cut(call["args"], cut)
+    changes: dict[str, Any] = {}
+    for field in ("tool_calls", "invalid_tool_calls"):
+        calls = getattr(message, field)
+        known = len(shorter)
+        for call in calls:
+            if call.get("name") not in exclude:
+                args = shorten(call.get("args"))
+                if args is not call.get("args"):
+                    shorter[call.get("id")] = args
+        if len(shorter) > known:
+            changes[field] = [
+                {**call, "args": shorter[call.get("id")]} if call.get("id") in shorter else call for call in calls
+            ]
     if not shorter:
         return {}
-    calls = [{**call, "args": shorter[call["id"]]} if call["id"] in shorter else call for call in message.tool_calls]
-    changes: dict[str, Any] = {"tool_calls": calls}
     if not isinstance(message.content, str):
         changes["content"] = [_with_arguments(block, shorter) for block in message.content]
     if "tool_calls" in message.additional_kwargs:
@@ -137,9 +156,8 @@ def shorter_arguments(message: BaseMessage, cut: Callable[[str], str], exclude: 
     return changes
 
 
-def without_blocks(message: BaseMessage, gone: Callable[[Any], bool]) -> dict[str, Any]:
-    """The content of a message with a text in the place of some blocks; nothing where there are none."""
-    content = message.content
+def without_blocks(content: Any, gone: Callable[[Any], bool]) -> dict[str, Any]:
+    """The content of a message, as a change of it, with a text in the place of some blocks; nothing without such."""
     if isinstance(content, str) or not any(map(gone, content)):
         return {}
     return {"content": [_told(block) if gone(block) else block for block in content]}
@@ -188,31 +206,35 @@ def texts_in(value: Any) -> Iterator[str]:
             yield from texts_in(part)
 
 
-def _cut(value: Any, cut: Callable[[str], str]) -> Any:
+def cut_texts(value: Any, most: int) -> Any:
+    """A plain value with the ends of its texts cut; the same object where none is."""
     if isinstance(value, str):
-        return cut(value)
-    if isinstance(value, Mapping):
-        return {key: _cut(part, cut) for key, part in value.items()}
+        return value if len(value) <= most else cut_end(value, most)
+    if isinstance(value, dict):
+        parts = {key: cut_texts(part, most) for key, part in value.items()}
+        return parts if any(part is not value[key] for key, part in parts.items()) else value
     if isinstance(value, (list, tuple)):
-        return [_cut(part, cut) for part in value]
+        items = [cut_texts(part, most) for part in value]
+        return items if any(one is not other for one, other in zip(items, value, strict=True)) else value
     return value
 
 
 def _with_arguments(block: Any, shorter: Mapping[str | None, Any]) -> Any:
     if not isinstance(block, Mapping):
         return block
-    kind = block.get("type")
+    kind = type_of(block)
     if kind == "tool_use" and block.get("id") in shorter:
         return {**block, "input": shorter[block["id"]]}
     if kind == "tool_call" and block.get("id") in shorter:
         return {**block, "args": shorter[block["id"]]}
     if kind == "function_call" and block.get("call_id") in shorter:
-        return {**block, "arguments": json.dumps(shorter[block["call_id"]], ensure_ascii=False)}
+        args = shorter[block["call_id"]]
+        return {**block, "arguments": args if isinstance(args, str) else json.dumps(args, ensure_ascii=False)}
     return block
 
 
 def _told(block: Any) -> dict[str, str]:
-    kind = str(block.get("type", "part")).removeprefix("input_").removesuffix("_url")
+    kind = (type_of(block) or "part").removeprefix("input_").removesuffix("_url")
     return {"type": "text", "text": f"[This {kind} was removed.]"}
 
 
@@ -223,6 +245,6 @@ def _whole(number: Any, name: str, least: int) -> int:
 
 
 def _names(names: Collection[str]) -> frozenset[str]:
-    if isinstance(names, str):
-        raise InvalidRequestError(f"exclude is a collection of names of tools, and it was the text {names!r}")
+    if isinstance(names, str) or not isinstance(names, Collection):
+        raise InvalidRequestError(f"exclude is a collection of names of tools, and it was {names!r}")
     return frozenset(names)

@@ -19,11 +19,12 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langgraph.errors import GraphBubbleUp
 
 from langgraph_durable.context.asks import Ask, Asking, Recall, Remember
+from langgraph_durable.context.blocks import CALL_TYPES, THOUGHT_TYPES, is_media, is_text, type_of
 from langgraph_durable.context.draft import SOURCE, SUMMARY, Draft, Unit, is_summary
 from langgraph_durable.context.shrink import least
 from langgraph_durable.context.sizes import window_of
 from langgraph_durable.context.stages import cut_middle
-from langgraph_durable.context.tokens import BYTES, is_media, tokens_of, without_data
+from langgraph_durable.context.tokens import BYTES, tokens_of, without_data
 from langgraph_durable.errors import DurableError, InvalidRequestError
 
 log = logging.getLogger("langgraph_durable")
@@ -91,7 +92,7 @@ class Summarize:
         window: int | None = None,
         most: int = LONGEST,
     ) -> None:
-        if "{messages}" not in summary_prompt:
+        if not isinstance(summary_prompt, str) or "{messages}" not in summary_prompt:
             raise InvalidRequestError("summary_prompt has no {messages} in it, which is where the conversation goes")
         for name, number in (("window", window), ("most", most)):
             if number is not None and (not isinstance(number, int) or number < LEAST):
@@ -237,10 +238,10 @@ def _plain(content: Any) -> str:
 def _block(block: Any) -> str:
     if isinstance(block, str):
         return block
-    kind = block.get("type")
-    if kind == "text":
-        return str(block.get("text") or "")
-    if kind in ("tool_use", "tool_call", "function_call", "thinking", "reasoning", "redacted_thinking"):
+    if is_text(block):
+        return str(block["text"])
+    kind = type_of(block)
+    if kind in CALL_TYPES or kind in THOUGHT_TYPES:
         return ""
     return f"[{kind}]" if is_media(block) else _json(without_data(block, "[data]"))
 
@@ -261,5 +262,8 @@ def _model(model: Any) -> BaseChatModel:
             f"to find the model {model!r} by its name takes the package langchain (langgraph-durable[agents]); or give "
             "a chat model"
         ) from error
-    found: BaseChatModel = init_chat_model(model)
+    try:
+        found: BaseChatModel = init_chat_model(model)
+    except (ValueError, ImportError) as error:
+        raise InvalidRequestError(f"there is no chat model {model!r}: {error}") from error
     return found

@@ -48,7 +48,7 @@ def survey(messages: Sequence[BaseMessage]) -> Survey:
     waiting = _NOBODY
     in_order = True
     for message in messages:
-        kind = message.__class__
+        kind = type(message)
         content = message.content
         if kind not in _PLAIN or content.__class__ is not str or len(content) >= LONG:
             found = _known.get(id(message))
@@ -56,7 +56,7 @@ def survey(messages: Sequence[BaseMessage]) -> Survey:
                 found is None
                 or found.message() is not message
                 or found.content != content
-                or (isinstance(message, AIMessage) and found.calls != (message.tool_calls, message.invalid_tool_calls))
+                or (found.calls is not None and found.calls != _calls(message))
             ):
                 found = _count(message)
             add(found.cost)
@@ -78,8 +78,11 @@ def survey(messages: Sequence[BaseMessage]) -> Survey:
             waiting = _NOBODY
         else:
             waiting = ids
-    named = [message.id for message in messages if message.id]
-    return Survey(costs, in_order and not waiting and len(set(named)) == len(named))
+    named = [message.id for message in messages]
+    if len(set(named)) < len(named):
+        named = [name for name in named if name]
+        in_order = in_order and len(set(named)) == len(named)
+    return Survey(costs, in_order and not waiting)
 
 
 def _count(message: BaseMessage) -> _Known:
@@ -93,12 +96,16 @@ def _count(message: BaseMessage) -> _Known:
     made = _Known(
         weakref.ref(message, forget),
         _copied(message.content),
-        (_copied(message.tool_calls), _copied(message.invalid_tool_calls)) if isinstance(message, AIMessage) else None,
+        _copied(_calls(message)) if isinstance(message, AIMessage) else None,
         tokens_of(message),
         call_ids(message),
     )
     _known[place] = made
     return made
+
+
+def _calls(message: Any) -> tuple[Any, Any]:
+    return message.tool_calls, message.invalid_tool_calls
 
 
 def _copied(value: Any) -> Any:
@@ -107,4 +114,4 @@ def _copied(value: Any) -> Any:
         return {key: _copied(part) for key, part in value.items()}
     if value.__class__ is list:
         return [_copied(part) for part in value]
-    return value
+    return tuple(map(_copied, value)) if value.__class__ is tuple else value

@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 
 from langchain_core.messages import AIMessage, BaseMessage
 
+from langgraph_durable.context.blocks import CALL_TYPES, is_media, type_of
+
 TokenCounter: TypeAlias = Callable[[Sequence[BaseMessage]], int]
 
 BYTES = 4
@@ -37,11 +39,6 @@ ENCODED = 1000
 
 _DATA = re.compile(r"(?:data:[a-z0-9.+/;=-]+,)?[A-Za-z0-9+/=_-]+")
 
-MEDIA_TYPES = frozenset(
-    {"image", "image_url", "input_image", "audio", "input_audio", "video", "file", "input_file", "document", "media"}
-)
-CALL_TYPES = frozenset({"tool_use", "function_call", "tool_call", "tool_call_chunk", "invalid_tool_call"})
-
 
 def count_tokens(messages: Sequence[BaseMessage]) -> int:
     """About how many tokens the messages are, without the tools and whatever else is sent with them."""
@@ -56,14 +53,6 @@ def tokens_of(message: BaseMessage) -> int:
         for call in (*message.tool_calls, *message.invalid_tool_calls):
             size += BYTES * CALL + _length(call.get("name")) + _length(call.get("args"))
     return EACH + (size + BYTES - 1) // BYTES
-
-
-def is_media(block: Any) -> bool:
-    """Whether a content block is an image, a sound or a file: a document that is a text is none."""
-    if not isinstance(block, Mapping) or block.get("type") not in MEDIA_TYPES:
-        return False
-    source = block.get("source")
-    return not (isinstance(source, Mapping) and source.get("type") in ("text", "content"))
 
 
 def is_data(text: str) -> bool:
@@ -83,7 +72,7 @@ def without_data(value: Any, instead: str) -> Any:
 def _block(block: Any, message: BaseMessage) -> int:
     if isinstance(block, str):
         return _bytes(block)
-    kind = block.get("type") if isinstance(block, Mapping) else None
+    kind = type_of(block)
     if kind == "text":
         return _length(block.get("text"))
     if is_media(block):
