@@ -131,15 +131,17 @@ class ContextNode(Runnable[Any, Any]):
         if self._persist == "view":
             check_kept(made)
             return {SENT: made.messages, **kept}
+        if not made.report.changed:
+            return kept
         channel = self._channels(config).get(self._key)
         now = converted(channel.get()) if channel is not None and channel.is_available() else given
         if isinstance(channel, LastValue):
-            if made.report.changed and list(now) != list(given):
+            if list(now) != list(given):
                 raise InvalidRequestError(
                     f"the messages that were sent to this node are not those in the field {self._key} of the state, "
                     "which it would overwrite: call compress_messages where they are made"
                 )
-            return {self._key: made.messages, **kept} if made.report.changed else kept
+            return {self._key: made.messages, **kept}
         parts = updates_to(given, made.messages)
         # A message that the state does not have, as one that was sent to this node alone, is not replaced in it, and
         # what a repair has put in beside such is none of the state's.
