@@ -261,15 +261,21 @@ def record(**fields: Any) -> UsageRecord:
         "node": "ask",
         "path": "ask",
         "model": "gpt-4o",
+        "asked": None,
         "provider": "openai",
+        "tier": None,
         "purpose": "main",
         "input": 1000,
         "output": 100,
         "cached": None,
         "written": None,
+        "written_1h": None,
         "reasoning": None,
+        "input_audio": None,
+        "output_audio": None,
         "cost": None,
         "failed": None,
+        "broken": False,
     }
     return cast(UsageRecord, {**made, **fields})
 

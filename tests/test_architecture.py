@@ -65,6 +65,7 @@ LAYERS: dict[str, set[str]] = {
         "core.conversation",
         "core.driving",
         "core.messages",
+        "core.namespaces",
         "environment.tools",
         "errors",
     },

@@ -14,10 +14,12 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
 
 from langgraph_durable import EnvironmentChangedError, InvalidRequestError, StoreError, durable, resuming
+from langgraph_durable.context import UsageLedger, thread_usage
 from langgraph_durable.core import renames
 from langgraph_durable.runs import DurableGraph
 from tests.conftest import Face, thread
 from tests.durables import Stands, called, stands
+from tests.talks import says
 
 Ran = list[str]
 
@@ -130,6 +132,25 @@ def test_new_input_for_a_node_that_is_gone(face: Face) -> None:
     do(face, app(face, chain(ran, "a", "review", review=asks("approve?"))), "invoke", {"log": []}, thread())
     new = app(face, chain(ran, "a", "approve"), on_change="ignore")
     assert do(face, new, "invoke", {"log": ["more"]}, thread())["log"] == ["a", "more", "a", "approve"]
+
+
+def test_a_node_that_failed_behind_a_model_call(face: Face) -> None:
+    """What its calls have used is kept beside the checkpoints, and is no graph that was under way."""
+    ran: Ran = []
+    fails_once, ledger = fails([1]), UsageLedger()
+
+    def work(state: State) -> Any:
+        says("Fine.").invoke("How?", {"callbacks": [ledger]})
+        return fails_once(state)
+
+    old = app(face, chain(ran, "a", "work", work=work))
+    with pytest.raises(ValueError, match="not now"):
+        do(face, old, "invoke", {"log": []}, thread())
+    assert thread_usage(face.saver, "thread").calls == 1
+    new = app(face, chain(ran, "a", "job"), renames={"work": "job"}, on_change="ignore")
+    do(face, new, "resume", "thread")
+    assert log(face, new) == ["a", "job"]
+    assert thread_usage(face.saver, "thread").calls == 1
 
 
 @pytest.mark.parametrize("new_input", [False, True])

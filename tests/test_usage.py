@@ -80,14 +80,20 @@ def test_a_record_says_what_a_call_used(saver: BaseCheckpointSaver[Any], loop: L
         "node": "ask",
         "path": "ask",
         "model": "paid-1",
+        "asked": None,
         "provider": "tests",
+        "tier": None,
         "purpose": "main",
         "input": 100,
         "output": 20,
         "cached": 60,
         "written": 30,
+        "written_1h": None,
         "reasoning": 7,
+        "input_audio": None,
+        "output_audio": None,
         "failed": None,
+        "broken": False,
     }
     assert record["cost"] == pytest.approx((10 * 1 + 60 * 0.1 + 30 * 1.25 + 20 * 2) / 1e6)
     assert record["time"] > 1.7e9
@@ -97,7 +103,7 @@ def test_a_record_says_what_a_call_used(saver: BaseCheckpointSaver[Any], loop: L
 
 
 def test_a_record_is_small(kept_in: BaseCheckpointSaver[Any]) -> None:
-    """A record takes some 250 bytes, and never many more, however long the names in it are."""
+    """A record takes some 270 bytes, and never many more, however long the names in it are."""
     for name, most in (("paid-1", 330), ("p" * 10_000, 900)):
         model = PaidModel(model_name=name)
         running(asking(model, kept_in), UsageLedger(prices=lambda _: 0.1), thread_id=name[:6]).invoke(INPUT)

@@ -99,7 +99,7 @@ def test_a_limit_without_a_checkpointer(loop: Loop) -> None:
         run.invoke(INPUT)
     for _ in range(2):
         model.invoke("main", {"callbacks": [ledger]})
-    with pytest.raises(UsageLimitError, match="thread ''"):
+    with pytest.raises(UsageLimitError, match=r"outside of threads.*call again"):
         model.invoke("main", {"callbacks": [ledger]})
 
 

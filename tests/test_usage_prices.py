@@ -133,6 +133,62 @@ def test_prices_of_the_package() -> None:
     assert cost("genai-prices", cached=2000) is None
 
 
+def test_a_price_is_found_by_what_was_asked_for() -> None:
+    """What has no price by the name that the provider answers with has that of the name that was asked for."""
+    package = "genai-prices"
+    for asked, told in (("gpt-4", "gpt-4-0613"), ("deployment", "gpt-4o-2024-08-06")):
+        assert cost({asked: Price(1, 1)}, model=told, asked=asked) == pytest.approx(1100 / 1e6)
+        assert cost({asked: Price(1, 1), told: Price(2, 2)}, model=told, asked=asked) == pytest.approx(2200 / 1e6)
+        assert cost({"other": Price(1, 1)}, model=told, asked=asked) is None
+    pytest.importorskip("genai_prices")
+    assert cost(package, model="deployment", asked="gpt-4o") == cost(package, model="gpt-4o", asked="deployment")
+    assert cost(package, model="nobody-1", asked="nobody-2") is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"), [("mistral", "voxtral-mini-2602"), ("mistral", "mistral-ocr-2512"), ("openai", "whisper-1")]
+)
+def test_what_is_not_priced_by_tokens_has_no_cost(provider: str, model: str) -> None:
+    """A model whose price is by the page or the hour has not cost nothing; one that is free has."""
+    pytest.importorskip("genai_prices")
+    assert cost("genai-prices", provider=provider, model=model) is None
+    assert cost("genai-prices", provider="openrouter", model="deepseek/deepseek-r1:free") == 0
+
+
+def test_kinds_of_tokens_that_only_the_package_prices() -> None:
+    """Tokens that stay in the cache for an hour, and those of sound, have their own prices; the package has them."""
+    genai = pytest.importorskip("genai_prices")
+
+    def told(model: str, provider: str, **used: int) -> float:
+        found = genai.calc_price(genai.Usage(input_tokens=1000, output_tokens=100, **used), model, provider_id=provider)
+        return float(found.total_price)
+
+    claude, sound = ("claude-sonnet-4-5", "anthropic"), ("gpt-audio", "openai")
+    one = {"model": claude[0], "provider": claude[1], "written": 900}
+    assert cost("genai-prices", **one) == pytest.approx(told(*claude, cache_write_tokens=900))
+    hour = told(*claude, cache_write_tokens=900, cache_write_1h_tokens=600)
+    assert cost("genai-prices", **one, written_1h=600) == pytest.approx(hour)
+    spoken = told(*sound, input_audio_tokens=800, output_audio_tokens=70)
+    heard = cost("genai-prices", model=sound[0], provider=sound[1], input_audio=800, output_audio=70)
+    assert heard == pytest.approx(spoken)
+    assert len({hour, told(*claude, cache_write_tokens=900), told(*claude)}) == 3
+    assert spoken > told(*sound)
+
+
+def test_a_service_tier_has_its_own_price() -> None:
+    """What a tier cost is what the package says of that tier; where it knows of none, nobody knows."""
+    pytest.importorskip("genai_prices")
+    usual, flex, priority = (
+        cost("genai-prices", model="gpt-5", tier=tier, time=1.795e9) for tier in (None, "flex", "priority")
+    )
+    assert usual is not None
+    assert flex is not None
+    assert priority is not None
+    assert flex < usual < priority
+    assert cost("genai-prices", model="gpt-4", tier="flex", time=1.795e9) is None
+    assert cost({"gpt-4": Price(1, 1)}, model="gpt-4", tier="flex") == pytest.approx(1100 / 1e6)
+
+
 def test_the_package_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who asks for the prices of a package that is not installed is told what to install."""
     monkeypatch.setitem(sys.modules, "genai_prices", None)
@@ -160,7 +216,7 @@ def test_usage_as_anthropic_tells_it() -> None:
     }
     told = UsageMetadata(input_tokens=260, output_tokens=4, total_tokens=264, input_token_details=details)
     one = recorded(AIMessage("x", usage_metadata=told))
-    assert (one["input"], one["output"], one["cached"], one["written"]) == (260, 4, 200, 50)
+    assert (one["input"], one["output"], one["cached"], one["written"], one["written_1h"]) == (260, 4, 200, 50, 20)
     told["input_token_details"] = {"cache_read": 0, "cache_creation": 50}
     assert recorded(AIMessage("x", usage_metadata=told))["written"] == 50
     told["input_token_details"] = {}
@@ -175,11 +231,28 @@ def test_usage_as_openai_tells_it(tier: str | None) -> None:
         "prompt_tokens": 1000,
         "completion_tokens": 50,
         "total_tokens": 1050,
-        "prompt_tokens_details": {"cached_tokens": 384},
-        "completion_tokens_details": {"reasoning_tokens": 32},
+        "prompt_tokens_details": {"cached_tokens": 384, "audio_tokens": 12},
+        "completion_tokens_details": {"reasoning_tokens": 32, "audio_tokens": 3},
     }
     one = recorded(AIMessage("x", usage_metadata=base._create_usage_metadata(told, tier)))
     assert (one["input"], one["output"], one["cached"], one["reasoning"]) == (1000, 50, 384, 32)
+    assert (one["input_audio"], one["output_audio"], one["tier"]) == (12, 3, tier)
+
+
+def test_the_name_that_was_asked_for_is_recorded() -> None:
+    """A record has the name that the provider answers with, and the one that was asked for where it is another."""
+
+    class Dated(PaidModel):
+        """A model that answers with its version."""
+
+        def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
+            return {**super()._get_ls_params(stop=stop, **kwargs), "ls_model_name": "asked"}
+
+    for told, names in (("asked-0613", ("asked-0613", "asked")), ("asked", ("asked", None))):
+        saver = InMemorySaver()
+        running(asking(Dated(model_name=told), saver), UsageLedger()).invoke(INPUT)
+        (one,) = usage(saver).records
+        assert (one["model"], one["asked"]) == names
 
 
 def test_costs_can_be_told_anew() -> None:

@@ -12,7 +12,7 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver as OfficialSaver
 from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.types import interrupt
+from langgraph.types import Command, interrupt
 
 from langgraph_durable import FileSaver, InvalidRequestError, RunCancelledError, SqliteSaver, copy, durable
 from langgraph_durable.context import UsageLedger, thread_usage
@@ -40,6 +40,27 @@ def test_pruning_keeps_what_was_used(saver: DurableSaver) -> None:
     assert sums(usage(saver)) == (2, 20, 10)
     run.invoke(INPUT)
     assert sums(usage(saver)) == (3, 30, 15)
+    assert saver.check().damage == ()
+
+
+@pytest.mark.parametrize("name", ["usage", "summaries", "durable"])
+def test_a_subgraph_has_its_own_namespace(saver: DurableSaver, name: str, loop: Loop) -> None:
+    """A subgraph that is kept and the records of its thread are apart, whatever the name of its node is."""
+    inner = StateGraph(MessagesState).add_node("wait", lambda state: {"messages": [("ai", interrupt("go on?"))]})
+    kept = inner.add_edge(START, "wait").compile(checkpointer=True)
+    first = asking(PaidModel(), saver, loop).builder  # type: ignore[attr-defined]  # it is a compiled StateGraph
+    builder = StateGraph(MessagesState).add_node("ask", first.nodes["ask"].runnable).add_node(name, kept)
+    graph = builder.add_edge(START, "ask").add_edge("ask", name).compile(checkpointer=saver)
+    run = running(graph, UsageLedger(), loop)
+    for turn in (1, 2):
+        run.invoke(INPUT)
+        saver.prune(["thread"], strategy="keep_latest")
+        ended = run.invoke(Command(resume="yes"))
+        saver.prune(["thread"], strategy="keep_latest")
+        assert ended["messages"][-1].text == "yes"
+        assert sums(usage(saver, loop)) == (turn, 10 * turn, 5 * turn)
+    inside = run.state({"configurable": {"thread_id": "thread", "checkpoint_ns": name}})
+    assert inside.values["messages"][-1].text == "yes"
     assert saver.check().damage == ()
 
 
@@ -207,8 +228,18 @@ def test_a_graph_without_a_saver_has_no_usage(loop: Loop) -> None:
     for given in (asking(PaidModel(), None, loop), "agent.db", None):
         with pytest.raises(InvalidRequestError, match="checkpointer"):
             usage(given, loop)
-    with pytest.raises(InvalidRequestError, match="thread"):
-        usage(InMemorySaver(), loop, None)
+
+
+def test_what_names_no_thread_is_refused(loop: Loop) -> None:
+    """Threads are named by ids or by one config: what else is given is refused, and is not a thread without usage."""
+    saver, config = InMemorySaver(), {"configurable": {"thread_id": "thread"}}
+    running(asking(PaidModel(), saver, loop), UsageLedger(), loop).invoke(INPUT)
+    for given in ("thread", ["thread", "other"], config):
+        assert usage(saver, loop, given).calls == 1
+    refused: list[Any] = [None, {"configurable": {}}, [config], ["thread", None], {"thread"}, b"thread", saver]
+    for bad in refused:
+        with pytest.raises(InvalidRequestError, match="thread"):
+            usage(saver, loop, bad)
 
 
 def test_a_thread_without_records_has_used_nothing(saver: DurableSaver) -> None:

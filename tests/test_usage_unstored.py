@@ -15,6 +15,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 from langgraph_durable import UsageLimitError
 from langgraph_durable.context import UsageLedger, UsageReport, athread_usage
+from langgraph_durable.context.usage.records import NAMESPACE
 from tests.paid_models import INPUT, TOO_OLD, PaidModel, asking, running, saver_of, sums, usage
 
 Loop = asyncio.AbstractEventLoop | None
@@ -82,7 +83,7 @@ class Refusing(InMemorySaver):
     refuses = True
 
     def put_writes(self, config: Any, *args: Any, **kwargs: Any) -> None:
-        if self.refuses and config["configurable"]["checkpoint_ns"] == "usage":
+        if self.refuses and config["configurable"]["checkpoint_ns"] == NAMESPACE:
             raise OSError("disk full")
         super().put_writes(config, *args, **kwargs)
 

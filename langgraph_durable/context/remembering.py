@@ -7,8 +7,9 @@ from collections import OrderedDict
 from langchain_core.runnables import RunnableConfig
 
 from langgraph_durable.context.journal import Journal, journal_here
+from langgraph_durable.core.namespaces import beside
 
-NAMESPACE = "summaries"
+NAMESPACE = beside("summaries")
 
 MOST = 64
 """Texts that are remembered in the process, for where there is no checkpointer."""

@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langgraph_durable.context.asks import Asking
 from langgraph_durable.context.blocks import is_media, type_of
 from langgraph_durable.context.calls import calls_of
-from langgraph_durable.context.draft import Draft
+from langgraph_durable.context.draft import Draft, Entry
 from langgraph_durable.errors import InvalidRequestError
 
 
@@ -54,11 +54,8 @@ class ClearToolResults:
         stay = set(map(id, results[max(0, len(results) - self.keep) :]))
         if self.exclude:
             stay |= self._excluded(draft)
-        for entry in draft.editable(ToolMessage):
-            if draft.excess <= 0:
-                return
-            if id(entry) not in stay:
-                draft.edit(entry, "cleared", content=self.placeholder, artifact=None)
+        cleared = {"content": self.placeholder, "artifact": None}
+        _edit_oldest(draft, ToolMessage, "cleared", lambda entry: {} if id(entry) in stay else cleared)
 
     def _excluded(self, draft: Draft) -> set[int]:
         found: set[int] = set()
@@ -80,12 +77,11 @@ class TruncateToolArguments:
 
     def apply(self, draft: Draft) -> None:
         """Shorten the oldest arguments until the target is reached."""
-        for entry in draft.editable(AIMessage):
-            if draft.excess <= 0:
-                return
-            changes = shorter_arguments(entry.message, lambda args: cut_texts(args, self.most), self.exclude)
-            if changes:
-                draft.edit(entry, "shortened", **changes)
+
+        def cut(args: Any) -> Any:
+            return cut_texts(args, self.most)
+
+        _edit_oldest(draft, AIMessage, "shortened", lambda entry: shorter_arguments(entry.message, cut, self.exclude))
 
 
 class DropMedia:
@@ -93,12 +89,7 @@ class DropMedia:
 
     def apply(self, draft: Draft) -> None:
         """Drop the oldest media until the target is reached."""
-        for entry in draft.editable():
-            if draft.excess <= 0:
-                return
-            changes = without_blocks(entry.content, is_media)
-            if changes:
-                draft.edit(entry, "media", **changes)
+        _edit_oldest(draft, BaseMessage, "media", lambda entry: without_blocks(entry.content, is_media))
 
 
 class DropOldest:
@@ -122,6 +113,18 @@ class DropOldest:
             draft.align()
 
 
+def _edit_oldest(
+    draft: Draft, kind: type[BaseMessage], label: str, changes_of: Callable[[Entry], dict[str, Any]]
+) -> None:
+    """Edit the messages of a kind, the oldest first, until the target is reached."""
+    if draft.excess <= 0:
+        return
+    for entry in draft.editable(kind):
+        changes = changes_of(entry)
+        if changes and draft.edit(entry, label, **changes) and draft.excess <= 0:
+            return
+
+
 def shorter_arguments(
     message: BaseMessage, shorten: Callable[[Any], Any], exclude: Collection[str] = ()
 ) -> dict[str, Any]:
@@ -129,7 +132,7 @@ def shorter_arguments(
 
     Arguments that could not be parsed are a text. Nothing where `shorten` gives back what it was given.
     """
-    if not isinstance(message, AIMessage):
+    if not isinstance(message, AIMessage) or not (message.tool_calls or message.invalid_tool_calls):
         return {}
     shorter: dict[str | None, Any] = {}
     changes: dict[str, Any] = {}
@@ -207,16 +210,28 @@ def texts_in(value: Any) -> Iterator[str]:
 
 
 def cut_texts(value: Any, most: int) -> Any:
-    """A plain value with the ends of its texts cut; the same object where none is."""
+    """A plain value with the ends of its texts cut; the same object where none is that long."""
+    if not _is_longer(value, most):
+        return value
     if isinstance(value, str):
-        return value if len(value) <= most else cut_end(value, most)
+        return cut_end(value, most)
     if isinstance(value, dict):
-        parts = {key: cut_texts(part, most) for key, part in value.items()}
-        return parts if any(part is not value[key] for key, part in parts.items()) else value
-    if isinstance(value, (list, tuple)):
-        items = [cut_texts(part, most) for part in value]
-        return items if any(one is not other for one, other in zip(items, value, strict=True)) else value
-    return value
+        return {key: cut_texts(part, most) for key, part in value.items()}
+    return [cut_texts(part, most) for part in value]
+
+
+def _is_longer(value: Any, most: int) -> bool:
+    """Whether there is a text in a plain value that is longer."""
+    if isinstance(value, str):
+        return len(value) > most
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return False
+    for part in value:  # noqa: SIM110  for every argument of a conversation: a generator takes twice the time
+        if len(part) > most if part.__class__ is str else _is_longer(part, most):
+            return True
+    return False
 
 
 def _with_arguments(block: Any, shorter: Mapping[str | None, Any]) -> Any:

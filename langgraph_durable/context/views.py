@@ -98,7 +98,10 @@ def view_of(messages: Sequence[BaseMessage], sent: Sequence[BaseMessage], valid:
     by_id = {message.id: message for message in sent if message.id is not None}
     gone = [place for place, message in enumerate(messages) if message.id is not None and message.id not in by_id]
     before = {message.id: message for message in messages}
-    before.update((one.id, one) for one in valid if type(one) is type(before.get(one.id, one)) and not is_summary(one))
+    for one in valid:
+        was = before.get(one.id)
+        if one is not was and (was is None or type(one) is type(was)) and not is_summary(one):
+            before[one.id] = one
     edits: dict[str, dict[str, Any]] = {}
     for message_id, message in before.items():
         now = by_id.get(message_id or "")

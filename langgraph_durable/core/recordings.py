@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from langgraph_durable.core.environments import FINGERPRINT, RECORD_HASH, HashOf
 from langgraph_durable.core.metadata import loaded
+from langgraph_durable.core.namespaces import is_beside
 from langgraph_durable.core.reading import Reading
 from langgraph_durable.core.records import Found, Page, Query
 from langgraph_durable.core.requests import Flow, Session
@@ -85,7 +86,7 @@ def inside(session: Session, thread_id: str, checkpoint_id: str) -> Flow[list[st
     query: Query | None = Query(thread_id, contents="none", where=begun)
     while query is not None:
         page: Page = yield query
-        found.update((one.ns, None) for one in page.found if one.ns)
+        found.update((one.ns, None) for one in page.found if one.ns and not is_beside(one.ns))
         query = query._replace(after=page.cursor) if page.cursor is not None else None
     return list(found)
 

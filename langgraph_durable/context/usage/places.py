@@ -40,7 +40,7 @@ class Places:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: OrderedDict[tuple[str, str], _Place] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], Place] = OrderedDict()
 
     def note(self, metadata: Mapping[str, Any]) -> None:
         """Remember the task that runs here, if it is that of the metadata."""
@@ -48,7 +48,7 @@ class Places:
         if config is None or not all(task) or task[1] != _namespace(config.get("metadata")):
             return
         with self._lock:
-            self._known[task] = _Place.of(_where(config))
+            self._known[task] = Place.of(_where(config))
             self._known.move_to_end(task)
             while len(self._known) > _TASKS:
                 self._known.popitem(last=False)
@@ -68,7 +68,7 @@ class Places:
         return Where(task[0], None, not all(task))
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """A `Where` that does not keep its saver: `rest` is all else of its journal."""
 
     found: Where
@@ -76,7 +76,7 @@ class _Place(NamedTuple):
     rest: tuple[Any, ...]
 
     @classmethod
-    def of(cls, found: Where) -> _Place:
+    def of(cls, found: Where) -> Place:
         """The place of what was found."""
         journal = found.journal
         if journal is None:

@@ -9,18 +9,34 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from typing import Any, NamedTuple, TypeAlias, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from langgraph_durable.context.usage.records import CACHED, UsageRecord
 from langgraph_durable.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from genai_prices.types import PriceCalculation
 
 PACKAGE = "genai-prices"
 
 _MILLION = 1_000_000
 
+_KINDS = {
+    "cache_read_tokens": "cached",
+    "cache_write_tokens": "written",
+    "cache_write_1h_tokens": "written_1h",
+    "input_audio_tokens": "input_audio",
+    "output_audio_tokens": "output_audio",
+}
+"""Kinds of tokens that the package may have a price of their own for, and the fields of a record with their number."""
+
 
 class Price(NamedTuple):
-    """What a million tokens of a model cost. What is not given for tokens of the prompt cache is as for `input`."""
+    """What a million tokens of a model cost. What is not given for tokens of the prompt cache is as for `input`.
+
+    It is the same for tokens of every kind that is not here, and in every service tier.
+    """
 
     input: float
     output: float
@@ -66,10 +82,13 @@ _DATED = re.compile(r"[-@](?:20\d\d-\d\d-\d\d|20\d{6})$")
 
 
 def cost_of(price: Pricing | None, record: UsageRecord) -> float | None:
-    """What a call costs; None where nobody knows, as of one that failed. What a cache of LangChain answers is free."""
+    """What a call costs; None where nobody knows, as of one that failed and does not tell what it has used.
+
+    What a cache of LangChain answers is free.
+    """
     if record["purpose"] == CACHED:
         return 0.0
-    if record["failed"] is not None or price is None:
+    if price is None or (record["failed"] is not None and record["input"] is None):
         return None
     cost = price(cast(UsageRecord, dict(record)))
     return None if cost is None else checked(cost, "the cost of a call")
@@ -101,17 +120,22 @@ def _price(name: str, given: Any) -> Price:
 
 def _by_name(prices: Mapping[str, Price]) -> Pricing:
     def cost(record: UsageRecord) -> float | None:
-        model = record["model"]
-        if model is None:
-            return None
-        # Providers answer with the day of the version that they used, "gpt-4o-2024-08-06" where "gpt-4o" was asked.
-        for name in dict.fromkeys((model, _DATED.sub("", model))):
+        for name in _names(record):
             price = prices.get(f"{record['provider']}:{name}") or prices.get(name)
             if price is not None:
                 return price.of(record)
         return None
 
     return cost
+
+
+def _names(record: UsageRecord) -> list[str]:
+    """What a model may be called in prices: as it answered before what was asked for, and first as it is.
+
+    Providers answer with the version that they used, "gpt-4o-2024-08-06" where "gpt-4o" was asked.
+    """
+    told = [name for name in (record["model"], record["asked"]) if name is not None]
+    return list(dict.fromkeys(name for one in told for name in (one, _DATED.sub("", one))))
 
 
 def _by_package() -> Pricing:
@@ -124,24 +148,31 @@ def _by_package() -> Pricing:
         ) from error
 
     def cost(record: UsageRecord) -> float | None:
-        if record["model"] is None or record["input"] is None or record["output"] is None:
+        if record["input"] is None or record["output"] is None:
             return None
-        usage = Usage(
-            input_tokens=record["input"],
-            output_tokens=record["output"],
-            cache_read_tokens=record["cached"] or None,
-            cache_write_tokens=record["written"] or None,
-        )
-        try:
-            found = calc_price(
-                usage,
-                record["model"],
-                provider_id=record["provider"],
-                genai_request_timestamp=datetime.fromtimestamp(record["time"], timezone.utc),
-            )
-        except (LookupError, ValueError):
-            # It does not know the model, or takes these numbers for impossible.
-            return None
-        return float(found.total_price)
+        counts = cast("Mapping[str, int | None]", record)
+        used = {name: counts[field] for name, field in _KINDS.items() if counts[field]}
+        begun = datetime.fromtimestamp(record["time"], timezone.utc)
+        for name in _names(record):
+            try:
+                usage = Usage(input_tokens=record["input"], output_tokens=record["output"], **used)
+                find = partial(calc_price, usage, name, provider_id=record["provider"], genai_request_timestamp=begun)
+                found = find()
+                if record["tier"] is not None:
+                    usual, found = found, find(price_context={"service_tier": record["tier"]})
+                    if vars(found.model_price) == vars(usual.model_price):
+                        return None
+            except LookupError:
+                continue  # it does not know the model by this name
+            except (TypeError, ValueError):
+                return None  # a release that does not know these kinds of tokens, or takes the numbers for impossible
+            return float(found.total_price) if _has_price(found) else None
+        return None
 
     return cost
+
+
+def _has_price(found: PriceCalculation) -> bool:
+    """Whether tokens have a price: where not, pages or hours have, and that tokens add up to 0 means nothing."""
+    price = vars(found.model_price)
+    return any(price.get(f"{way}_mtok") is not None for way in ("input", "output")) or found.model.id.endswith(":free")

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple, TypedDict
 from uuid import UUID
 
 from langchain_core.messages import BaseMessage
-from langchain_core.outputs import ChatGeneration, LLMResult
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, LLMResult
 
-NAMESPACE = "usage"
+from langgraph_durable.core.namespaces import beside
+
+NAMESPACE = beside("usage")
 """The namespace of a thread's journal in which its records are."""
 
 MAIN, SUMMARY, RETRY, CACHED = "main", "summary", "retry", "cached"
@@ -21,6 +23,9 @@ NAMELESS = "unknown"
 _LEFT = "?"
 """What the id of a call ends with in the record that it was left, which counts as long as there is no other of it."""
 
+_TIERS = ("flex", "priority")
+"""The service tiers whose names LangChain puts before those of the tokens that were billed in them."""
+
 _NAMES = 64
 """Characters of a name that are kept."""
 
@@ -29,11 +34,16 @@ _PATHS = 128
 
 
 class UsageRecord(TypedDict):
-    """One model call. Tokens and `cost` are None where nobody knows them, and in a call that failed.
+    """One model call. Tokens and `cost` are None where nobody knows them, and in a call that failed before it answered.
 
     `time` is when it began (seconds since 1970), `seconds` how long it took. `cached` and `written` are tokens that
-    the provider read from, and wrote to, its prompt cache: they are part of `input`, as `reasoning` is of `output`.
-    `path` is the namespace of the task without ids ("outer|inner"), `failed` the name of an exception's type.
+    the provider read from, and wrote to, its prompt cache (`written_1h` those of them that stay there for an hour):
+    they are part of `input`, as `reasoning` is of `output`, and `input_audio` and `output_audio` of either.
+
+    `model` is the name that the provider answered with, `asked` the one that was asked for, where it is another. `tier`
+    is the service tier that was billed, "flex" or "priority". `path` is the namespace of the task without ids
+    ("outer|inner"), `failed` the name of an exception's type, and `broken` says that the provider may have worked
+    all the same: the answer was broken off, or nobody waited for it.
     """
 
     id: str
@@ -43,21 +53,28 @@ class UsageRecord(TypedDict):
     node: str | None
     path: str | None
     model: str | None
+    asked: str | None
     provider: str | None
+    tier: str | None
     purpose: str
     input: int | None
     output: int | None
     cached: int | None
     written: int | None
+    written_1h: int | None
     reasoning: int | None
+    input_audio: int | None
+    output_audio: int | None
     cost: float | None
     failed: str | None
+    broken: bool
 
 
 class Call(NamedTuple):
     """A call that is under way; `clock` is what the clock for durations showed.
 
-    `batch` is the number of prompts, `parent` the run of what has made the call.
+    `batch` is the number of prompts, `parent` the run of what has made the call, `streams` whether a part of the answer
+    is there.
     """
 
     id: UUID
@@ -68,6 +85,7 @@ class Call(NamedTuple):
     metadata: Mapping[str, Any]
     batch: int
     parent: UUID | None = None
+    streams: bool = False
 
     @property
     def task(self) -> tuple[str, str]:
@@ -86,39 +104,36 @@ class Call(NamedTuple):
             node=_short(metadata.get("langgraph_node"), _NAMES),
             path=_short(path_of(namespace), _PATHS) if isinstance(namespace, str) else None,
             model=_short(metadata.get("ls_model_name"), _PATHS),
+            asked=None,
             provider=_short(metadata.get("ls_provider"), _NAMES),
+            tier=None,
             purpose=self.purpose,
             input=None,
             output=None,
             cached=None,
             written=None,
+            written_1h=None,
             reasoning=None,
+            input_audio=None,
+            output_audio=None,
             cost=None,
             failed=None,
+            broken=False,
         )
 
 
 def finished(call: Call, response: LLMResult, clock: float) -> UsageRecord:
     """The record of a call that was answered; the cost is for others to add."""
     record = call.record(clock)
-    generations = [one for several in response.generations for one in several if isinstance(one, ChatGeneration)]
+    generations = _generations(response)
     first = generations[0].message if generations else None
     output = response.llm_output or {}
-    said = {**output, **(first.response_metadata if first is not None else {})}
-    record["model"] = _short(said.get("model_name") or said.get("model"), _PATHS) or record["model"]
-    record["provider"] = record["provider"] or _short(said.get("model_provider"), _NAMES)
+    _name(record, first, output)
     if first is not None and _is_hit(call, first, output):
         record["purpose"], record["cost"] = CACHED, 0.0
         record["input"] = record["output"] = record["cached"] = record["written"] = record["reasoning"] = 0
         return record
-    usage = _usage(generations)
-    if usage is not None:
-        read, made = _details(usage.get("input_token_details")), _details(usage.get("output_token_details"))
-        record["input"] = _count(usage.get("input_tokens"))
-        record["output"] = _count(usage.get("output_tokens"))
-        record["cached"] = _sum(read, "cache_read")
-        record["written"] = _sum(read, "cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
-        record["reasoning"] = _sum(made, "reasoning")
+    if _use(record, generations):
         return record
     counted = output.get("token_usage")
     if isinstance(counted, Mapping) and counted:
@@ -130,10 +145,16 @@ def finished(call: Call, response: LLMResult, clock: float) -> UsageRecord:
     return record
 
 
-def failed(call: Call, error: BaseException, clock: float) -> UsageRecord:
-    """The record of a call that failed. What it has used nobody knows."""
+def failed(call: Call, error: BaseException, clock: float, response: LLMResult | None = None) -> UsageRecord:
+    """The record of a call that failed. What it has used is known if the part of its answer that came tells it."""
     record = call.record(clock)
     record["failed"] = _short(type(error).__name__, _NAMES)
+    chunks = [one for one in _generations(response) if isinstance(one, ChatGenerationChunk)]
+    # A provider that refuses a call takes nothing for it; whoever breaks one off is not told what it takes.
+    record["broken"] = call.streams or bool(chunks) or not isinstance(error, Exception)
+    if chunks:
+        _name(record, chunks[0].message, {})
+        _use(record, chunks)
     return record
 
 
@@ -141,12 +162,18 @@ def left(call: Call, error: BaseException, clock: float) -> UsageRecord:
     """The record of a call that nobody waits for any more: it was cancelled, or goes on by itself and will end."""
     record = failed(call, error, clock)
     record["id"] += _LEFT
+    record["broken"] = True
     return record
 
 
 def is_unknown(record: UsageRecord) -> bool:
-    """Whether a call was answered, and how many tokens it has used was not told."""
-    return record["failed"] is None and (record["input"] is None or record["output"] is None)
+    """Whether a call was answered, also in part, and how many tokens it has used was not told."""
+    return may_cost(record) and (record["input"] is None or record["output"] is None)
+
+
+def may_cost(record: UsageRecord) -> bool:
+    """Whether a call costs something: it was answered, or broken off."""
+    return record["failed"] is None or record["broken"]
 
 
 def of_thread(thread_id: str, entries: Mapping[str, Any]) -> dict[str, UsageRecord]:
@@ -167,6 +194,38 @@ def task_of(thread_id: str, metadata: Mapping[str, Any]) -> tuple[str, str]:
 def path_of(namespace: str) -> str:
     """A namespace without the ids of its tasks."""
     return "|".join(part.split(":")[0] for part in namespace.split("|") if not part.isdigit())
+
+
+def _generations(response: LLMResult | None) -> list[ChatGeneration]:
+    several = response.generations if response is not None else []
+    return [one for generations in several for one in generations if isinstance(one, ChatGeneration)]
+
+
+def _name(record: UsageRecord, answer: BaseMessage | None, output: Mapping[str, Any]) -> None:
+    """Add to a record what the provider calls the model, and itself."""
+    said = {**output, **(answer.response_metadata if answer is not None else {})}
+    model = _short(said.get("model_name") or said.get("model"), _PATHS)
+    if model is not None and model != record["model"]:
+        record["model"], record["asked"] = model, record["model"]
+    record["provider"] = record["provider"] or _short(said.get("model_provider"), _NAMES)
+
+
+def _use(record: UsageRecord, generations: Sequence[ChatGeneration]) -> bool:
+    """Add to a record what the provider says that the call has used, if it does."""
+    usage = _usage(generations)
+    if usage is None:
+        return False
+    read, made = _details(usage.get("input_token_details")), _details(usage.get("output_token_details"))
+    record["input"] = _count(usage.get("input_tokens"))
+    record["output"] = _count(usage.get("output_tokens"))
+    record["cached"] = _sum(read, "cache_read")
+    record["written"] = _sum(read, "cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+    record["written_1h"] = _sum(read, "ephemeral_1h_input_tokens")
+    record["reasoning"] = _sum(made, "reasoning")
+    record["input_audio"], record["output_audio"] = _sum(read, "audio"), _sum(made, "audio")
+    names = [*read, *made]
+    record["tier"] = next((tier for tier in _TIERS if any(f"{name}_".startswith(f"{tier}_") for name in names)), None)
+    return True
 
 
 def _usage(generations: Sequence[ChatGeneration]) -> Mapping[str, Any] | None:

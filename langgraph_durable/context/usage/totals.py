@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
+from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -19,7 +20,14 @@ from langgraph.pregel import Pregel
 
 from langgraph_durable.context.journal import Journal, saver_of
 from langgraph_durable.context.usage.prices import Prices, checked, cost_of, pricing
-from langgraph_durable.context.usage.records import NAMELESS, NAMESPACE, UsageRecord, is_unknown, of_thread
+from langgraph_durable.context.usage.records import (
+    NAMELESS,
+    NAMESPACE,
+    UsageRecord,
+    is_unknown,
+    may_cost,
+    of_thread,
+)
 from langgraph_durable.errors import InvalidRequestError
 
 _DAYS = {"day": 1.0, "month": 365.25 / 12, "year": 365.25}
@@ -36,7 +44,8 @@ def thread_usage(
     `thread_id` is an id, several of them, or a config that names a thread.
 
     Costs are as they were recorded, or, with `prices` (as for the ledger), what the calls cost at these. A thread that
-    has no records, or is not there, has used nothing. InvalidRequestError for a graph that has no saver.
+    has no records, or is not there, has used nothing. InvalidRequestError for a graph that has no saver, and for what
+    names no thread.
     """
     saver, ids = saver_of(graph_or_saver), _ids(thread_id)
     return _report({one: Journal(saver, one, NAMESPACE).entries() for one in ids}, prices)
@@ -56,7 +65,8 @@ async def athread_usage(
 class Sums(NamedTuple):
     """What some calls have used. `failed` and `unknown` (answered without a count of tokens) are among the `calls`.
 
-    `cost` is None where that of an answered call is not known; `known_cost` is what the others cost.
+    `cost` is None where that of an answered call is not known; `known_cost` is what the others cost. A call whose
+    answer was broken off is a failed one, and for tokens and costs as one that was answered.
     """
 
     calls: int
@@ -120,7 +130,7 @@ class UsageReport:
 
     @property
     def unknown(self) -> int:
-        """How many calls were answered without a count of tokens."""
+        """How many calls were answered, or broken off, without a count of tokens."""
         return self.sums.unknown
 
     @property
@@ -145,7 +155,10 @@ class UsageReport:
 
     @property
     def cost(self) -> float | None:
-        """What the calls cost, in the currency of the prices; None where that of an answered call is not known."""
+        """What the calls cost, in the currency of the prices; None where that of one is not known.
+
+        A call that failed before it was answered costs nothing.
+        """
         return self.sums.cost
 
     @property
@@ -237,8 +250,8 @@ def _report(entries: Mapping[str, Mapping[str, Any]], prices: Prices) -> UsageRe
 
 def _sums(records: Iterable[UsageRecord]) -> Sums:
     of = list(records)
-    answered = [record["cost"] for record in of if record["failed"] is None]
-    known = math.fsum(cost for cost in answered if cost is not None)
+    costs = [record["cost"] for record in of if may_cost(record)]
+    known = math.fsum(cost for cost in costs if cost is not None)
     return Sums(
         calls=len(of),
         failed=sum(record["failed"] is not None for record in of),
@@ -248,7 +261,7 @@ def _sums(records: Iterable[UsageRecord]) -> Sums:
         cached=sum(record["cached"] or 0 for record in of),
         written=sum(record["written"] or 0 for record in of),
         reasoning=sum(record["reasoning"] or 0 for record in of),
-        cost=None if None in answered else known,
+        cost=None if None in costs else known,
         known_cost=known,
     )
 
@@ -262,13 +275,21 @@ def _grouped(records: Iterable[UsageRecord], name: Callable[[UsageRecord], str])
 
 
 def _ids(thread_id: Any) -> tuple[str, ...]:
-    if isinstance(thread_id, Sequence) and not isinstance(thread_id, str):
-        return tuple(dict.fromkeys(str(one) for one in thread_id))
+    if isinstance(thread_id, Sequence) and not isinstance(thread_id, (str, bytes)):
+        return tuple(dict.fromkeys(_id(one) for one in thread_id))
     if isinstance(thread_id, Mapping):
         thread_id = (thread_id.get("configurable") or {}).get("thread_id")
-    if thread_id is None:
-        raise InvalidRequestError("usage is that of a thread, and no thread_id was given")
-    return (str(thread_id),)
+    return (_id(thread_id),)
+
+
+def _id(given: Any) -> str:
+    # LangGraph takes numbers and UUIDs as well, and makes texts of them.
+    if not isinstance(given, (str, int, UUID)):
+        raise InvalidRequestError(
+            "usage is that of threads, which are named by a thread_id, several of them in a list, or one config, "
+            f"and not by {given!r}"
+        )
+    return str(given)
 
 
 # -- for people --------------------------------------------------------------------------------------------------------
