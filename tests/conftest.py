@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import sys
-from collections import Counter
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -32,15 +32,20 @@ KEPT = ("file", "folder")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave the cases of a sampled test that are not its turn to the long run."""
-    seen: Counter[str] = Counter()
+    """Leave the cases of sampled tests to the long run, but for some in which every value of each parameter is."""
+    tests: dict[str, list[Any]] = {}
     for item in items:
-        sampled = item.get_closest_marker("sampled")
-        if sampled is not None:
-            name = item.nodeid.partition("[")[0]
-            if seen[name] % sampled.args[0]:
-                item.add_marker(pytest.mark.soak)
-            seen[name] += 1
+        if item.get_closest_marker("sampled") is not None:
+            tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for name, cases in tests.items():
+        share = cases[0].get_closest_marker("sampled").args[0]
+        seen: set[tuple[str, str]] = set()
+        for number, case in enumerate(random.Random(name).sample(cases, len(cases))):
+            values = {(parameter, repr(value)) for parameter, value in case.callspec.params.items()}
+            if number % share and values <= seen:
+                case.add_marker(pytest.mark.soak)
+            else:
+                seen |= values
 
 
 class Face:

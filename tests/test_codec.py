@@ -55,7 +55,7 @@ from tests.conftest import checkpoint, thread
 # Pydantic says aloud what it thinks of a field that was set to something odd, LangGraph's serializer does not.
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 
-many = settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+many = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 some = settings(many, max_examples=100)
 
 KEY, OTHER_KEY = b"0123456789abcdef", b"fedcba9876543210"
@@ -427,7 +427,7 @@ def test_a_message_comes_back_as_from_langgraphs_serializer(message: BaseMessage
     assert through(CODEC, message) == round_trip(message)
 
 
-@settings(many, max_examples=400)
+@settings(many, max_examples=200)
 @given(edited_messages())
 def test_an_edited_message_comes_back_as_from_langgraphs_serializer(message: BaseMessage) -> None:
     """A message whose parts were set to something odd in place comes back as LangGraph's serializer gives it back."""
@@ -650,7 +650,7 @@ def test_the_fast_stream_is_the_joined_streams(given_values: list[Any]) -> None:
         assert fast == b"".join(each) or (fast is None and len(kinds) == 2)
 
 
-@settings(many, max_examples=400)
+@settings(many, max_examples=200)
 @given(messages)
 def test_the_fast_stream_misses_no_difference(message: BaseMessage) -> None:
     """A message whose fast stream equals the stored stream of another one comes back as that other one would."""
@@ -714,7 +714,7 @@ def test_a_stream_cut_short_is_refused(given_values: list[Any], data: st.DataObj
     assert decoded(CODEC, stream, count - 1) is None
 
 
-@settings(many, max_examples=400)
+@settings(many, max_examples=200)
 @given(st.lists(common_messages | plain, min_size=1, max_size=3), st.data())
 def test_a_damaged_stream_is_refused_or_decodes(given_values: list[Any], data: st.DataObject) -> None:
     """Whatever byte of a stream is damaged, what comes of it is as many values or a ValueError, and no other error."""

@@ -160,6 +160,7 @@ def run(saver: Saver, *names: str) -> None:
                 graph.invoke(Command(resume=f"{turn}"), config)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("target_kind", KINDS)
 @pytest.mark.parametrize("source_kind", KINDS)
 def test_a_copy_is_the_same(

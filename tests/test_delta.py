@@ -41,7 +41,7 @@ from tests.test_codec import (
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 
 edits = settings(
-    deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 
@@ -282,7 +282,7 @@ def own_serde() -> list[SerializerProtocol]:
     return [Own(), EncryptedSerializer.from_pycryptodome_aes(key=KEY)]
 
 
-@settings(edits, max_examples=50)
+@settings(edits, max_examples=25)
 @given(st.data())
 def test_a_list_is_rebuilt_with_a_serializer_of_the_users(data: st.DataObject) -> None:
     """The same holds under a serializer of the user's, through which every element passes."""
@@ -362,7 +362,7 @@ IN_PLACE: dict[str, tuple[Callable[[str], Any], Callable[[Any], None]]] = {
 }
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("case", IN_PLACE)
 @pytest.mark.parametrize(("cold", "twice"), [(False, False), (True, False), (False, True)], ids=["warm", "cold", "hot"])
 @pytest.mark.parametrize("beside", ["alike", "plain", "failed"])
@@ -438,7 +438,7 @@ def unlike(kind: str, start: int, stop: int) -> list[Any]:
     return [HumanMessage(f"message {index}", id=str(index)) for index in range(start, stop)]
 
 
-@settings(edits, max_examples=150)
+@settings(edits, max_examples=80)
 @given(
     kind=st.sampled_from(["messages", "failed", "tiny", "mixed", "objects"]),
     size=st.integers(0, LONG),

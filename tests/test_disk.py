@@ -213,6 +213,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.sampled(2)
 @forks
 @pytest.mark.skipif(sys.platform != "linux", reason="strace is Linux's")
 @pytest.mark.parametrize(("syscall", "error", "when"), FAULTS)

@@ -188,7 +188,7 @@ def place() -> str:
     return ":memory:"
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(("versioned", "read_first"), [(True, False), (False, False), (False, True)])
 @pytest.mark.parametrize("name", EDITS)
 def test_an_edit_in_place(face: Face, name: str, versioned: bool, read_first: bool) -> None:

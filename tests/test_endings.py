@@ -67,6 +67,7 @@ def ends_here(
         assert len(saver.list_threads(status=("busy", "crashed"))) == 0
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("durability", DURABILITIES)
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_runs_that_come_to_an_end(
@@ -249,6 +250,7 @@ def ends_elsewhere(place: str, form: str, durability: Durability, ending: str, r
             assert stands(saver, name) == Stands("idle", "", (), None)
 
 
+@pytest.mark.sampled(5)
 @forks
 @pytest.mark.parametrize("form", ["sync", "async"])
 @pytest.mark.parametrize("durability", DURABILITIES)

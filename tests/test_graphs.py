@@ -33,6 +33,7 @@ def place(durability: Durability, tmp_path: Path) -> str:
     return ":memory:" if durability == "async" else str(tmp_path / "agent.db")
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_graph_does_what_it_does_elsewhere(place: str, loop: Any, name: str, durability: Durability) -> None:
     """Answers, states, histories and stored checkpoints are those of the official savers, in SQLite and in memory."""

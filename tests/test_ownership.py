@@ -67,6 +67,7 @@ def plainly(part: Any) -> Any:
     return tuple_form(part) if isinstance(part, CheckpointTuple) else form(part)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", READERS)
 def test_what_a_reader_does_to_it(face: Face, name: str) -> None:
     """Whatever a reader changes in what it got, everybody who reads later finds what was stored."""

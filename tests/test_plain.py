@@ -66,6 +66,7 @@ def runs_plainly(pipe: Pipe, place: str, form: str, durability: Durability, endi
     pipe.recv()
 
 
+@pytest.mark.sampled(3)
 @forks
 @pytest.mark.parametrize("form", ["sync", "async"])
 @pytest.mark.parametrize("durability", ["sync", "exit"])

@@ -201,6 +201,7 @@ def oversleep(place: str, form: str, durability: Durability, rounds: int, face: 
             assert stands(face.saver, name) == DONE
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("form", ["sync", "async"])
 @pytest.mark.parametrize("durability", DURABILITIES)
 def test_a_run_that_was_stopped_past_its_lease(kept: str, face: Face, form: str, durability: Durability) -> None:

@@ -518,7 +518,7 @@ def test_every_checkpoint_of_many_programs(
         run_program(data, database, loop)
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("case", IN_PLACE)
 def test_an_edit_in_place_is_stored(case: str, face: Face) -> None:
     """A stored message that is changed in place is another one in the next checkpoint, and what it was in the last."""
@@ -537,7 +537,7 @@ def test_an_edit_in_place_is_stored(case: str, face: Face) -> None:
     assert [form(message) for message in face.messages(thread())] == expected[-1]
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("case", IN_PLACE)
 def test_what_is_read_is_the_readers_own(case: str, face: Face) -> None:
     """Changing a message that was read changes nothing for who reads it next, or for what is stored later."""

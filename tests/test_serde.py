@@ -81,6 +81,7 @@ SERIALIZERS: dict[str, Callable[[], Any]] = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("serializer", SERIALIZERS)
 @pytest.mark.parametrize("name", ["conversation", "fan_out", "parallel_interrupts", "time_travel", "removals"])
 def test_a_graph_with_a_serializer(shared: str, open_face: Opener, name: str, serializer: str) -> None:
