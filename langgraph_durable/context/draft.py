@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langgraph_durable.context.calls import called
-from langgraph_durable.context.marks import mark
+from langgraph_durable.context.marks import mark_of
 from langgraph_durable.core.messages import altered
 from langgraph_durable.errors import InvalidRequestError
 
@@ -62,9 +62,10 @@ class Entry:
     def message(self) -> BaseMessage:
         """The message with the edits that were made so far."""
         if self._made is None:
-            made = altered(self.said, self.changes)
-            how = {"cleared": True, "strategy": self.labels[-1], "mark": mark(made)}
-            self._made = altered(made, {"response_metadata": {**made.response_metadata, EDITED: how}})
+            fields = {**vars(self.said), **self.changes}
+            how = {"cleared": True, "strategy": self.labels[-1], "mark": mark_of(fields)}
+            metadata = {**fields["response_metadata"], EDITED: how}
+            self._made = altered(self.said, {**self.changes, "response_metadata": metadata})
         return self._made
 
     @property

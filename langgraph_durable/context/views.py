@@ -9,6 +9,7 @@ the one that is there now, and a summary stays without the message whose id it h
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -98,19 +99,20 @@ def view_of(messages: Sequence[BaseMessage], sent: Sequence[BaseMessage], valid:
     by_id = {message.id: message for message in sent if message.id is not None}
     gone = [place for place, message in enumerate(messages) if message.id is not None and message.id not in by_id]
     before = {message.id: message for message in messages}
-    for one in valid:
-        was = before.get(one.id)
-        if one is not was and (was is None or type(one) is type(was)) and not is_summary(one):
-            before[one.id] = one
+    if len(valid) != len(messages) or not all(map(operator.is_, valid, messages)):
+        for one in valid:
+            was = before.get(one.id)
+            if one is not was and (was is None or type(one) is type(was)) and not is_summary(one):
+                before[one.id] = one
     edits: dict[str, dict[str, Any]] = {}
-    for message_id, message in before.items():
-        now = by_id.get(message_id or "")
-        edit = _edit(message, now) if now is not None and now is not message else None
-        if edit is not None and message_id is not None:
-            edits[message_id] = edit
     for message_id, now in by_id.items():
-        if message_id not in before and is_summary(now):
+        message = before.get(message_id)
+        if message is None and is_summary(now):
             edits[message_id] = {"message": message_to_dict(now)}
+        elif message is not None and message is not now:
+            edit = _edit(message, now)
+            if edit is not None:
+                edits[message_id] = edit
     view: View = {}
     if gone:
         last = gone[-1]
