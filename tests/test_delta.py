@@ -41,7 +41,7 @@ from tests.test_codec import (
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 
 edits = settings(
-    deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 

@@ -353,7 +353,7 @@ def touch(value: Any, number: int) -> None:
         value["k"] = number
 
 
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(long=st.booleans(), start=st.lists(ELEMENTS, max_size=8), steps=STEPS)
 def test_any_edits_of_a_list(loop: Any, long: bool, start: list[Any], steps: list[tuple[str, int, int, Any]]) -> None:
     """After any edits, in place and of the list, of what was put or read, each checkpoint has the list that was put."""

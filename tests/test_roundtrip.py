@@ -497,7 +497,7 @@ def run_program(
             saver.close()
 
 
-@settings(programs, max_examples=8)
+@settings(programs, max_examples=5)
 @given(data=st.data())
 def test_every_checkpoint_comes_back(
     data: st.DataObject, new_database: Callable[[], Iterator[Any]], loop: asyncio.AbstractEventLoop | None

@@ -25,7 +25,7 @@ from langgraph_durable.environment.tools import definitions
 from tests.made_tools import KINDS, NONE, Arg, Spec, structured
 
 many = settings(
-    derandomize=True, deadline=None, max_examples=300, database=None, suppress_health_check=[HealthCheck.too_slow]
+    derandomize=True, deadline=None, max_examples=150, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 
