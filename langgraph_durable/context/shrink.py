@@ -53,7 +53,7 @@ class Shrink:
                 _cut_down(
                     draft, [entry for entry in entries if each.others or isinstance(entry.said, ToolMessage)], each
                 )
-        for left_out in (_without_arguments, _without_media):
+        for left_out in _LAST:
             for entry in entries:
                 changes = left_out(entry.message) if draft.over > 0 else {}
                 if changes:
@@ -68,7 +68,7 @@ def least(draft: Draft) -> int:
     whole = sum(one.cost for unit in draft.units if unit.fixed or unit.kept for one in unit.entries)
     for entry in draft.kept():
         cut = altered(entry.message, _shorter(entry.said, SHORTEST, _ROUNDS[-1]))
-        for left_out in (_without_arguments, _without_media):
+        for left_out in _LAST:
             cut = altered(cut, left_out(cut))
         whole -= entry.cost - min(entry.cost, draft.cost_of(cut))
     return whole
@@ -121,6 +121,10 @@ def _told_only(args: Any) -> Any:
 
 def _without_media(message: BaseMessage) -> dict[str, Any]:
     return without_blocks(message.content, _is_no_text)
+
+
+_LAST = (_without_arguments, _without_media)
+"""What else is left out where no text can be cut any more, in this order."""
 
 
 def _cut_content(content: Any, cut: Callable[[str], str]) -> Any:
